@@ -1,0 +1,8 @@
+//! pagetrace: every page of a live process, recorded to a file and read back as the truth.
+//!
+//! Two halves meet only in the trace file: `live` captures (root, a kernel), `replay` and the views read
+//! (any host, any user).
+
+pub mod units;
+
+pub mod event;
