@@ -6,3 +6,6 @@
 pub mod units;
 
 pub mod event;
+
+pub mod failure;
+pub mod options;

@@ -1,0 +1,51 @@
+//! What a recording is asked to do: the command line after it was read and checked, without clap.
+//!
+//! It stands between the command line (which makes it) and the recorder (which obeys it).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::units::{Bytes, Pid};
+
+/// A recording, as asked for.
+#[derive(Clone, Debug)]
+pub struct RecordOptions {
+    pub select: Select,
+    /// Follow children, across exec (`-f`).
+    pub follow: bool,
+    /// End by itself after this long (`-d`).
+    pub duration: Option<Duration>,
+    /// Where the trace files go (`-o`); made if absent.
+    pub directory: PathBuf,
+    /// Put before each file's name, with a dot (`--prefix`).
+    pub prefix: Option<String>,
+    /// Overwrite files (`--force`).
+    pub force: bool,
+    /// Bytes of each CPU's ring buffer: a power of two and at least a page (`--ring`).
+    pub ring: Bytes,
+    /// One ring for all CPUs, to measure what that costs (`--one-ring`, hidden).
+    pub one_ring: bool,
+    /// How long to look at empty rings before sleeping (`--spin-time`).
+    pub spin_time: Duration,
+    /// Lost records that still count as success (`--max-loss`).
+    pub max_loss: u64,
+    /// The summary as one JSON object on stdout (`--json`).
+    pub json: bool,
+    /// Nothing on stderr but errors (`-q`).
+    pub quiet: bool,
+}
+
+/// Which processes are recorded.
+#[derive(Clone, Debug)]
+pub enum Select {
+    /// These (`--pid`, repeatable; never empty).
+    Pids(Vec<Pid>),
+    /// All (`-a`).
+    All,
+    /// Those whose comm matches the glob, whenever they take that name (`--comm`).
+    Comm(String),
+    /// Those in this cgroup or below (`--cgroup`): an existing directory under /sys/fs/cgroup.
+    Cgroup(PathBuf),
+    /// A program started for the purpose, from its first instruction (`-- CMD ARGS`; never empty).
+    Command(Vec<String>),
+}
