@@ -1,2 +1,10 @@
+//! The kernel ABI of pagetrace: what eBPF programs and the recorder share. Integers only, no layout of the host.
+//!
+//! [`record`]: what goes through the ring buffers. [`control`]: what the recorder tells the programs, and what
+//! they count.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod record;
+
+pub mod control;

@@ -1,0 +1,60 @@
+//! What the recorder tells the programs, and what they count.
+
+use crate::record;
+
+/// Rows of the per-CPU maps. A host with more CPUs is refused.
+pub const MAX_CPUS: u32 = 512;
+/// CPUs whose parts of a memory counter are added up at every change; on larger hosts levels are the kernel's
+/// approximate ones between readings.
+pub const MAX_EXACT_CPUS: u32 = 16;
+
+/// Words of the only row of the map `CONTROL`.
+pub mod word {
+    /// 1: programs emit; 0: they return at once.
+    pub const ON: usize = 0;
+    /// 1: every process is wanted.
+    pub const ALL: usize = 1;
+    /// 1: children of a wanted process are wanted.
+    pub const FOLLOW: usize = 2;
+    /// Address of the kernel's `struct page` of frame 0; 0 while it is not known.
+    pub const VMEMMAP: usize = 3;
+    /// The next owner number (programs add to it).
+    pub const NEXT_OWNER: usize = 4;
+    /// Owners or threads that found their map full.
+    pub const MAP_FULL: usize = 5;
+    /// Frames beyond the table `FRAMES`.
+    pub const FRAMES_BEYOND: usize = 6;
+    /// The recorder's own tgid: never wanted by `ALL`.
+    pub const OWN_TGID: usize = 7;
+    /// Words in all.
+    pub const COUNT: usize = 8;
+}
+
+/// Layers of counters: indices into a CPU's row.
+pub const LAYER_VMA: usize = 0;
+pub const LAYER_PAGE: usize = 1;
+pub const LAYER_TASK: usize = 2;
+pub const LAYERS: usize = 3;
+
+/// Columns of a layer's counters. seen = emitted + filtered + dropped.
+pub const SEEN: usize = 0;
+pub const EMITTED: usize = 1;
+pub const FILTERED: usize = 2;
+pub const DROPPED: usize = 3;
+pub const COLUMNS: usize = 4;
+
+/// Words of a CPU's row of the map `COUNTERS`: layers times columns.
+pub const COUNTER_WORDS: usize = LAYERS * COLUMNS;
+
+/// Frames in one row of the map `FRAMES`.
+pub const FRAMES_PER_ROW: u32 = 1024;
+
+/// The layer whose counters a record of this kind belongs to.
+#[must_use]
+pub const fn layer_of(kind: u8) -> usize {
+    match kind {
+        record::CALL | record::CALL_FILE => LAYER_VMA,
+        record::INTRO | record::FORK | record::EXIT | record::MM_GONE => LAYER_TASK,
+        _ => LAYER_PAGE,
+    }
+}

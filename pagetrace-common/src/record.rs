@@ -1,0 +1,95 @@
+//! Records: one event of the kernel each, as a row of 64-bit words in the host's byte order.
+//!
+//! *Format.* Every record begins with [`HEAD_WORDS`] words:
+//!
+//! ```text
+//! word 0   time: CLOCK_MONOTONIC ns, taken after the space in the ring was reserved
+//! word 1   bits 0..8 kind, 8..16 flags, 16..32 CPU, 32..64 owner
+//! word 2   bits 0..32 acting tid, 32..64 acting tgid
+//! ```
+//!
+//! and goes on with the words of its kind, listed at the constants below. The number of words of a kind is fixed
+//! ([`words_of`]). An *owner* is a number that stands for one address space from the record [`INTRO`] on.
+//!
+//! *Units.* Addresses and lengths in bytes, levels in base pages, times in ns.
+
+/// Words before the payload.
+pub const HEAD_WORDS: usize = 3;
+/// The longest record, in words.
+pub const MAX_WORDS: usize = HEAD_WORDS + 12 + 2 + NAME_WORDS;
+
+/// Flag of any kind: the acting task is not of the owner's process. Its comm is in the last two words of the kinds
+/// that have room for it ([`RSS_BY_OTHER`], [`SCAN`], [`CALL`], [`CALL_FILE`]).
+pub const FLAG_OTHER: u8 = 0x80;
+
+/// An address space came into view: `[mm, start_boottime, parent tgid, comm, comm]`; flags: a `HOW_*`.
+/// The process is the acting one of word 2.
+pub const INTRO: u8 = 1;
+/// A process was made by the owner: `[child tgid, child comm, comm]`.
+pub const FORK: u8 = 2;
+/// The last thread of the owner's process ended: `[the kernel's exit code]`.
+pub const EXIT: u8 = 3;
+/// The address space was torn down: `[]`.
+pub const MM_GONE: u8 = 4;
+/// A page fault: `[address, instruction pointer]`; flags: `FAULT_*`.
+pub const FAULT: u8 = 5;
+/// A frame became resident: `[address of its first page, pfn, level after it]`; flags: order, and the member in
+/// bits 4..6.
+pub const FRAME: u8 = 6;
+/// A frame went back: `[pfn]`; flags: order.
+pub const FREE: u8 = 7;
+/// A counter's new level: `[level]`; flags: member.
+pub const RSS: u8 = 8;
+/// The same by another task: `[level, comm, comm]`; flags: member.
+pub const RSS_BY_OTHER: u8 = 9;
+/// A look at pages: `[value, began or 0, comm, comm]`; flags: a `SCAN_*`.
+pub const SCAN: u8 = 10;
+/// A system call: `[began or 0, nr, 6 arguments, result, end of the heap before it, comm, comm]`.
+pub const CALL: u8 = 11;
+/// An `mmap` of a file: as [`CALL`], then `[device, inode, 8 words of the name's last component]`.
+pub const CALL_FILE: u8 = 12;
+
+pub const HOW_RUNNING: u8 = 0;
+pub const HOW_FORKED: u8 = 1;
+pub const HOW_EXECUTED: u8 = 2;
+
+pub const FAULT_WRITE: u8 = 1;
+pub const FAULT_EXEC: u8 = 2;
+/// Taken while the kernel ran.
+pub const FAULT_KERNEL: u8 = 4;
+
+pub const SCAN_COLLAPSE: u8 = 0;
+pub const SCAN_KHUGEPAGED: u8 = 1;
+pub const SCAN_DIRECT_RECLAIM: u8 = 2;
+pub const SCAN_MEMCG_RECLAIM: u8 = 3;
+pub const SCAN_MIGRATE: u8 = 4;
+pub const SCAN_OOM_VICTIM: u8 = 5;
+
+/// Words of the head and payload of [`CALL`].
+pub const CALL_WORDS: usize = HEAD_WORDS + 12;
+/// Words of a file's name in [`CALL_FILE`], zero-padded.
+pub const NAME_WORDS: usize = 7;
+
+/// The number of words of a record of this kind; `None` for an unknown kind.
+#[must_use]
+pub const fn words_of(kind: u8) -> Option<usize> {
+    let payload = match kind {
+        INTRO => 5,
+        FORK => 3,
+        EXIT | FREE | RSS => 1,
+        MM_GONE => 0,
+        FAULT => 2,
+        FRAME | RSS_BY_OTHER => 3,
+        SCAN => 4,
+        CALL => 12,
+        CALL_FILE => 12 + 2 + NAME_WORDS,
+        _ => return None,
+    };
+    Some(HEAD_WORDS + payload)
+}
+
+/// Word 1 of a record.
+#[must_use]
+pub const fn head(kind: u8, flags: u8, cpu: u32, owner: u32) -> u64 {
+    kind as u64 | (flags as u64) << 8 | ((cpu & 0xffff) as u64) << 16 | (owner as u64) << 32
+}

@@ -1,0 +1,191 @@
+//! Memory calls: one program on `syscalls:sys_enter_*` and one on `syscalls:sys_exit_*` of each call of the vma
+//! layer, in the calling thread.
+//!
+//! *Layout* (include/trace/syscall.h, struct syscall_tp_t): `int nr` at 8; `long ret` at 16.
+//! Arguments come from the thread's saved registers, which a call leaves as they were: so a call that was
+//! already running at attach is whole, but for the time of its entry.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes, bpf_probe_read_user,
+        generated::bpf_task_pt_regs,
+    },
+    macros::tracepoint,
+    programs::TracePointContext,
+};
+use pagetrace_common::{
+    control::LAYER_VMA,
+    record::{self, NAME_WORDS},
+};
+
+use crate::{emit::Hook, layout, owner, task};
+
+/// x86-64 numbers.
+const NR_MMAP: u64 = 9;
+const NR_BRK: u64 = 12;
+const NR_PROCESS_MADVISE: u64 = 440;
+const MAP_ANONYMOUS: u64 = 0x20;
+/// Ranges of a `process_madvise` that are read.
+const MAX_RANGES: u64 = 16;
+
+/// The saved registers of x86-64 in the kernel's order, as far as they are used (`struct pt_regs`, a user ABI).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Registers {
+    _r15_bx: [u64; 7],
+    r10_at: [u64; 0],
+    r11: u64,
+    r10: u64,
+    r9: u64,
+    r8: u64,
+    ax: u64,
+    cx: u64,
+    dx: u64,
+    si: u64,
+    di: u64,
+}
+
+#[tracepoint]
+pub fn pt_call_enter(ctx: TracePointContext) -> u32 {
+    enter(&ctx);
+    0
+}
+
+#[tracepoint]
+pub fn pt_call_exit(ctx: TracePointContext) -> u32 {
+    exit(&ctx);
+    0
+}
+
+/// The entry only notes: it is a part of the event that the exit emits, and is not counted.
+#[inline(always)]
+fn enter(ctx: &TracePointContext) {
+    if Hook::enter().is_none() {
+        return;
+    }
+    let nr = number(ctx);
+    let mm = task::current_mm();
+    if owner::find(mm).is_none() && nr != NR_PROCESS_MADVISE {
+        return;
+    }
+    let Some(thread) = owner::thread(bpf_get_current_pid_tgid() as u32) else { return };
+    thread.fault_addr = 0;
+    thread.call = nr + 1;
+    thread.call_brk = if nr == NR_BRK { task::read(mm + layout::MM_BRK.load()) } else { 0 };
+    // SAFETY: the helper has no conditions.
+    thread.call_began = unsafe { bpf_ktime_get_ns() };
+}
+
+#[inline(always)]
+fn exit(ctx: &TracePointContext) {
+    let Some(hook) = Hook::enter() else { return };
+    let nr = number(ctx);
+    let mm = task::current_mm();
+    if nr == NR_PROCESS_MADVISE {
+        return process_madvise(hook, ctx, mm);
+    }
+    let Some(owner) = owner::find(mm) else { return hook.filter(LAYER_VMA) };
+    let number = owner.number;
+    let (began, brk) = begun(nr);
+    let regs = registers();
+    let args = [regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9];
+    let ret = result(ctx);
+    if nr == NR_MMAP && args[3] & MAP_ANONYMOUS == 0 && (ret as i64) > 0 {
+        let file = task::file_of(args[4] as u32);
+        if file != 0 {
+            return emit_file(hook, number, [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret], file);
+        }
+    }
+    let payload = [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret, brk, 0, 0];
+    hook.emit(record::CALL, 0, number, payload);
+}
+
+/// What the entry noted, if it was seen.
+#[inline(always)]
+fn begun(nr: u64) -> (u64, u64) {
+    match owner::thread_if_any(bpf_get_current_pid_tgid() as u32) {
+        Some(thread) if thread.call == nr + 1 => {
+            thread.call = 0;
+            (thread.call_began, thread.call_brk)
+        }
+        _ => (0, 0),
+    }
+}
+
+#[inline(always)]
+fn emit_file(hook: Hook, number: u32, call: [u64; 9], file: u64) {
+    let inode: u64 = task::read(file + layout::FILE_INODE.load());
+    let block: u64 = task::read(inode + layout::INODE_SB.load());
+    let device: u32 = task::read(block + layout::SB_DEV.load());
+    let ino: u64 = task::read(inode + layout::INODE_INO.load());
+    let dentry: u64 = task::read(file + layout::FILE_DENTRY.load());
+    let name: u64 = task::read(dentry + layout::DENTRY_NAME.load());
+    let mut text = [0u64; NAME_WORDS];
+    // SAFETY: the slice covers the array; the helper checks the address and ends the text.
+    unsafe {
+        let bytes = core::slice::from_raw_parts_mut(text.as_mut_ptr().cast::<u8>(), NAME_WORDS * 8);
+        let _ = bpf_probe_read_kernel_str_bytes(name as *const u8, bytes);
+    }
+    let payload = [
+        call[0], call[1], call[2], call[3], call[4], call[5], call[6], call[7], call[8], 0, 0, 0, u64::from(device), ino,
+        text[0], text[1], text[2], text[3], text[4], text[5], text[6],
+    ];
+    hook.emit(record::CALL_FILE, 0, number, payload);
+}
+
+/// `process_madvise(pidfd, iovec, count, advice, flags)`: the address space is the pidfd's; each range is a record
+/// of its own, as far as the call came.
+#[inline(always)]
+fn process_madvise(hook: Hook, ctx: &TracePointContext, own: u64) {
+    let (began, _) = begun(NR_PROCESS_MADVISE);
+    let regs = registers();
+    let target = task::task_of_pidfd(regs.di as u32);
+    let mm = if target != 0 { task::mm(target) } else { own };
+    let Some(owner) = owner::find(mm) else { return hook.filter(LAYER_VMA) };
+    let number = owner.number;
+    let mut flags = 0;
+    let mut comm = [0; 2];
+    if mm != own {
+        flags = record::FLAG_OTHER;
+        comm = task::current_comm();
+    }
+    let ret = result(ctx) as i64;
+    if ret <= 0 {
+        let payload =
+            [began, NR_PROCESS_MADVISE, 0, 0, regs.r10, 0, 0, 0, ret as u64, 0, comm[0], comm[1]];
+        hook.emit(record::CALL, flags, number, payload);
+        return;
+    }
+    let mut left = ret as u64;
+    for index in 0..MAX_RANGES {
+        if index >= regs.dx || left == 0 {
+            break;
+        }
+        // SAFETY: the helper checks the address.
+        let Ok(range) = (unsafe { bpf_probe_read_user((regs.si + index * 16) as *const [u64; 2]) }) else { break };
+        let bytes = if range[1] < left { range[1] } else { left };
+        left -= bytes;
+        let payload =
+            [began, NR_PROCESS_MADVISE, range[0], bytes, regs.r10, 0, 0, 0, bytes, 0, comm[0], comm[1]];
+        hook.emit(record::CALL, flags, number, payload);
+    }
+}
+
+#[inline(always)]
+fn number(ctx: &TracePointContext) -> u64 {
+    // SAFETY: a fixed offset inside the context.
+    u64::from(unsafe { *ctx.as_ptr().cast::<u8>().add(8).cast::<u32>() })
+}
+
+#[inline(always)]
+fn result(ctx: &TracePointContext) -> u64 {
+    // SAFETY: a fixed offset inside the context of every sys_exit tracepoint.
+    unsafe { *ctx.as_ptr().cast::<u8>().add(16).cast::<u64>() }
+}
+
+#[inline(always)]
+fn registers() -> Registers {
+    // SAFETY: the helper takes the running task.
+    task::read(unsafe { bpf_task_pt_regs(task::current()) } as u64)
+}

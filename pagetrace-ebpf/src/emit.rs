@@ -1,0 +1,96 @@
+//! The only place where an event of ours may be lost, and it counts.
+//!
+//! *Invariant.* Per CPU and layer: seen = emitted + filtered + dropped. Every run of a program while the recorder
+//! wants events ends in one or more calls of [`Hook::emit`] or in one of [`Hook::filter`].
+//! *Time* is taken after the space is reserved: a reader that found a ring empty at a time T will see nothing
+//! older than T in it.
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use pagetrace_common::{
+    control::{COLUMNS, DROPPED, EMITTED, FILTERED, SEEN, layer_of, word},
+    record,
+};
+
+use crate::{
+    layout,
+    maps::{COUNTERS, RINGS, add, control},
+};
+
+/// One run of a program: its CPU and its counters.
+#[derive(Clone, Copy)]
+pub struct Hook {
+    cpu: u32,
+    row: *mut u64,
+}
+
+#[repr(C)]
+struct Record<const PAYLOAD: usize> {
+    head: [u64; record::HEAD_WORDS],
+    payload: [u64; PAYLOAD],
+}
+
+impl Hook {
+    /// `None` while the recorder wants no events.
+    #[inline(always)]
+    pub fn enter() -> Option<Hook> {
+        if control(word::ON) == 0 {
+            return None;
+        }
+        // SAFETY: the helper has no conditions.
+        let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+        let row = COUNTERS.get_ptr_mut(cpu)?.cast::<u64>();
+        Some(Hook { cpu, row })
+    }
+
+    #[inline(always)]
+    fn count(self, layer: usize, column: usize) {
+        // SAFETY: both indices are constants inside the row. An atomic add: an interrupt may run another program
+        // of ours in the middle of this one, on the same counter.
+        unsafe { add(self.row.add(layer * COLUMNS + column), 1) };
+    }
+
+    /// The event is not wanted.
+    #[inline(always)]
+    pub fn filter(self, layer: usize) {
+        self.count(layer, SEEN);
+        self.count(layer, FILTERED);
+    }
+
+    /// Emits a record of `kind`; the acting task is the running one. False when it was dropped.
+    #[inline(always)]
+    pub fn emit<const PAYLOAD: usize>(self, kind: u8, flags: u8, owner: u32, payload: [u64; PAYLOAD]) -> bool {
+        // The helper gives tgid << 32 | tid: the order of the record's word.
+        self.emit_as(bpf_get_current_pid_tgid(), kind, flags, owner, payload)
+    }
+
+    /// The same for the acting task `acting` (tgid << 32 | tid).
+    #[inline(always)]
+    pub fn emit_as<const PAYLOAD: usize>(
+        self,
+        acting: u64,
+        kind: u8,
+        flags: u8,
+        owner: u32,
+        payload: [u64; PAYLOAD],
+    ) -> bool {
+        let layer = layer_of(kind);
+        self.count(layer, SEEN);
+        let entry = match RINGS.get(self.cpu) {
+            Some(ring) => ring.reserve_untyped::<Record<PAYLOAD>>(0),
+            None => None,
+        };
+        let Some(mut entry) = entry else {
+            self.count(layer, DROPPED);
+            return false;
+        };
+        let at = entry.as_mut_ptr();
+        // SAFETY: the reserved space has the record's size and alignment.
+        unsafe {
+            (*at).head = [bpf_ktime_get_ns(), record::head(kind, flags, self.cpu, owner), acting];
+            (*at).payload = payload;
+        }
+        entry.submit(layout::SUBMIT_FLAGS.load());
+        self.count(layer, EMITTED);
+        true
+    }
+}

@@ -1,0 +1,37 @@
+//! Where fields lie in the running kernel's structures: set by the recorder from BTF before the load.
+//!
+//! *Invariant.* A value is an offset in bytes unless its name says otherwise. They are constants to the verifier
+//! (the section is frozen before the programs load), so that typed kernel pointers may be moved by them.
+
+use aya_ebpf::Global;
+
+macro_rules! layout {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        $($(#[$doc])* #[unsafe(no_mangle)] pub static $name: Global<u64> = Global::new(0);)+
+    };
+}
+
+layout! {
+    TASK_MM, TASK_TGID, TASK_PID, TASK_START_BOOTTIME, TASK_GROUP_LEADER, TASK_COMM, TASK_SIGNAL, TASK_EXIT_CODE,
+    TASK_FILES, TASK_REAL_PARENT,
+    /// Of the hash-list node by which a task hangs in its thread group's `struct pid`.
+    TASK_TGID_NODE,
+    /// Of the head of that list in `struct pid`.
+    PID_TGID_TASKS,
+    SIGNAL_LIVE, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE,
+    MM_RSS_STAT, MM_BRK,
+    COUNTER_BYTES, COUNTER_COUNT, COUNTER_COUNTERS,
+    FILES_FDT, FDT_FD, FDT_MAX_FDS,
+    FILE_INODE, FILE_DENTRY, FILE_PRIVATE_DATA,
+    INODE_INO, INODE_SB, INODE_PRIVATE, SB_DEV, DENTRY_NAME,
+    /// 1: a pidfd's `struct pid` hangs at the inode (pidfs), 0: at the file.
+    PIDFD_AT_INODE,
+    REGS_IP,
+    ARRAY_PPTRS,
+    /// The position of `status` among the arguments of `mm_khugepaged_scan_pmd`.
+    KHUGEPAGED_STATUS_ARG,
+    /// CPUs to add up in a memory counter: 0 when the host has too many.
+    EXACT_CPUS,
+    /// Flags of every submit to a ring.
+    SUBMIT_FLAGS,
+}

@@ -1,0 +1,134 @@
+//! The kernel stores, and the only accessors to them.
+//!
+//! *Bounds.* Every map has a fixed size; where one is full, a counter of the map `CONTROL` says so.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_CPUS, MAX_EXACT_CPUS, word};
+
+/// An address space that is wanted.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Owner {
+    pub number: u32,
+    pub tgid: u32,
+    /// Not 0: the recorder does not want it after all.
+    pub muted: u64,
+    /// The level last seen of each member, in pages.
+    pub levels: [u64; 4],
+}
+
+/// What a thread of a wanted process is in the middle of.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// Address of the fault being handled; 0: none.
+    pub fault_addr: u64,
+    /// The `struct page` allocated for it, its order, and how many allocations the fault has made so far.
+    pub frame_page: u64,
+    pub frame_order: u64,
+    pub allocations: u64,
+    /// When the memory call in progress was entered, which it is (number + 1), and the heap's end before it.
+    pub call_began: u64,
+    pub call: u64,
+    pub call_brk: u64,
+    /// When the reclaim in progress began; 0: none.
+    pub reclaim_began: u64,
+}
+
+/// A wanted process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Process {
+    /// Its present address space's number; 0: none yet (it is wanted from its next exec).
+    pub owner: u64,
+}
+
+/// The outer map of the rings, one a CPU; the template's size does not bind the real ones.
+#[btf_map]
+pub static RINGS: ArrayOfMaps<RingBuf<u64, { 256 * 1024 }>, { MAX_CPUS as usize }> = ArrayOfMaps::new();
+
+#[btf_map]
+pub static CONTROL: Array<[u64; word::COUNT], 1> = Array::new();
+
+#[btf_map]
+pub static COUNTERS: Array<[u64; COUNTER_WORDS], { MAX_CPUS as usize }> = Array::new();
+
+/// By `mm_struct` address.
+#[btf_map]
+pub static OWNERS: HashMap<u64, Owner, 32768> = HashMap::new();
+
+/// By tid.
+#[btf_map]
+pub static THREADS: HashMap<u32, Thread, 65536> = HashMap::new();
+
+/// By tgid.
+#[btf_map]
+pub static PROCESSES: HashMap<u32, Process, 65536> = HashMap::new();
+
+/// Owner number by frame, [`FRAMES_PER_ROW`] frames a row; the recorder sets the number of rows.
+#[btf_map]
+pub static FRAMES: Array<[u32; FRAMES_PER_ROW as usize], 1> = Array::new();
+
+/// What to add to a per-CPU pointer to reach each CPU's copy.
+#[btf_map]
+pub static CPU_OFFSETS: Array<[u64; MAX_EXACT_CPUS as usize], 1> = Array::new();
+
+/// A per-CPU map whose addresses give the offsets of the CPUs.
+#[btf_map]
+pub static CPU_PROBE: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Adds to a word and gives what it was: one instruction, whole to interrupts and other CPUs. (The precompiled
+/// core library has no atomics for this target.)
+///
+/// # Safety
+/// `at` is an aligned word of a map's value.
+#[inline(always)]
+pub unsafe fn fetch_add(at: *mut u64, value: u64) -> u64 {
+    let mut word = value;
+    // SAFETY: the caller's promise.
+    unsafe { asm!("{w} = atomic_fetch_add((u64 *)({p} + 0), {w})", w = inout(reg) word, p = in(reg) at) };
+    word
+}
+
+/// Adds to a word, like [`fetch_add`], where nobody asks what it was.
+///
+/// # Safety
+/// As [`fetch_add`].
+#[inline(always)]
+pub unsafe fn add(at: *mut u64, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("lock *(u64 *)({p} + 0) += {w}", w = in(reg) value, p = in(reg) at) };
+}
+
+/// A word of the control row.
+#[inline(always)]
+pub fn control(index: usize) -> u64 {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: the pointer is to the map's only row, and `index` is a constant below its length.
+        Some(row) => unsafe { core::ptr::read_volatile(row.cast::<u64>().add(index)) },
+        None => 0,
+    }
+}
+
+/// Adds one to a word of the control row and gives what it was.
+#[inline(always)]
+pub fn control_add(index: usize) -> u64 {
+    match CONTROL.get_ptr_mut(0) {
+        // SAFETY: as in `control`; the word is only ever used atomically by programs.
+        Some(row) => unsafe { fetch_add(row.cast::<u64>().add(index), 1) },
+        None => 0,
+    }
+}
+
+/// The owner noted for a frame, as a place to read and write; `None` beyond the table.
+#[inline(always)]
+pub fn frame_slot(pfn: u64) -> Option<*mut u32> {
+    let row = FRAMES.get_ptr_mut((pfn / FRAMES_PER_ROW as u64) as u32)?;
+    // SAFETY: the index is below the row's length.
+    Some(unsafe { row.cast::<u32>().add((pfn % FRAMES_PER_ROW as u64) as usize) })
+}

@@ -1,0 +1,86 @@
+//! Fields of tasks and of what hangs at them.
+
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel},
+};
+
+use crate::layout;
+
+/// Reads a value at a kernel address; its zero value where nothing is mapped.
+#[inline(always)]
+pub fn read<T: Default>(addr: u64) -> T {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(addr as *const T) }.unwrap_or_default()
+}
+
+/// The running task, as the verifier's typed pointer.
+#[inline(always)]
+pub fn current() -> *mut task_struct {
+    // SAFETY: the helper has no conditions.
+    unsafe { bpf_get_current_task_btf() }
+}
+
+/// The address space of the running task; 0 for a kernel thread.
+#[inline(always)]
+pub fn current_mm() -> u64 {
+    // SAFETY: a load through a typed kernel pointer at an offset that the verifier knows: faults read as zero.
+    unsafe { *current().cast::<u8>().add(layout::TASK_MM.load() as usize).cast::<u64>() }
+}
+
+/// The name of a task, in two words.
+#[inline(always)]
+pub fn comm(task: u64) -> [u64; 2] {
+    read(task + layout::TASK_COMM.load())
+}
+
+/// The name of the running task.
+#[inline(always)]
+pub fn current_comm() -> [u64; 2] {
+    comm(current() as u64)
+}
+
+#[inline(always)]
+pub fn tgid(task: u64) -> u32 {
+    read(task + layout::TASK_TGID.load())
+}
+
+#[inline(always)]
+pub fn pid(task: u64) -> u32 {
+    read(task + layout::TASK_PID.load())
+}
+
+#[inline(always)]
+pub fn mm(task: u64) -> u64 {
+    read(task + layout::TASK_MM.load())
+}
+
+/// The open file behind a descriptor of the running task; 0: none.
+#[inline(always)]
+pub fn file_of(fd: u32) -> u64 {
+    let files: u64 = read(current() as u64 + layout::TASK_FILES.load());
+    let table: u64 = read(files + layout::FILES_FDT.load());
+    let limit: u32 = read(table + layout::FDT_MAX_FDS.load());
+    if fd >= limit {
+        return 0;
+    }
+    let slots: u64 = read(table + layout::FDT_FD.load());
+    read(slots + u64::from(fd) * 8)
+}
+
+/// The task of a pidfd of the running task: the leader of the process; 0: none.
+#[inline(always)]
+pub fn task_of_pidfd(fd: u32) -> u64 {
+    let file = file_of(fd);
+    if file == 0 {
+        return 0;
+    }
+    let pid: u64 = if layout::PIDFD_AT_INODE.load() != 0 {
+        let inode: u64 = read(file + layout::FILE_INODE.load());
+        read(inode + layout::INODE_PRIVATE.load())
+    } else {
+        read(file + layout::FILE_PRIVATE_DATA.load())
+    };
+    let node: u64 = read(pid + layout::PID_TGID_TASKS.load());
+    if pid == 0 || node == 0 { 0 } else { node - layout::TASK_TGID_NODE.load() }
+}
