@@ -8,7 +8,7 @@ pub const MAX_CPUS: u32 = 512;
 /// approximate ones between readings.
 pub const MAX_EXACT_CPUS: u32 = 16;
 
-/// Words of the only row of the map `CONTROL`.
+/// Words of the only row of the map `CONTROL`, which the recorder sets.
 pub mod word {
     /// 1: programs emit; 0: they return at once.
     pub const ON: usize = 0;
@@ -18,16 +18,22 @@ pub mod word {
     pub const FOLLOW: usize = 2;
     /// Address of the kernel's `struct page` of frame 0; 0 while it is not known.
     pub const VMEMMAP: usize = 3;
-    /// The next owner number (programs add to it).
-    pub const NEXT_OWNER: usize = 4;
-    /// Owners or threads that found their map full.
-    pub const MAP_FULL: usize = 5;
-    /// Frames beyond the table `FRAMES`.
-    pub const FRAMES_BEYOND: usize = 6;
     /// The recorder's own tgid: never wanted by `ALL`.
-    pub const OWN_TGID: usize = 7;
+    pub const OWN_TGID: usize = 4;
     /// Words in all.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 5;
+}
+
+/// Words of the only row of the map `TALLIES`, which programs add to.
+pub mod tally {
+    /// Owner numbers given.
+    pub const OWNERS: usize = 0;
+    /// Owners, threads or processes that found their map full.
+    pub const MAP_FULL: usize = 1;
+    /// Frames beyond the table `FRAMES`.
+    pub const FRAMES_BEYOND: usize = 2;
+    /// Words in all.
+    pub const COUNT: usize = 3;
 }
 
 /// Layers of counters: indices into a CPU's row.

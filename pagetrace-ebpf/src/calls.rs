@@ -33,8 +33,7 @@ const MAX_RANGES: u64 = 16;
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Registers {
-    _r15_bx: [u64; 7],
-    r10_at: [u64; 0],
+    _r15_bx: [u64; 6],
     r11: u64,
     r10: u64,
     r9: u64,

@@ -5,10 +5,11 @@
 use core::arch::asm;
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_CPUS, MAX_EXACT_CPUS, word};
+use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_CPUS, MAX_EXACT_CPUS, tally, word};
 
 /// An address space that is wanted.
 #[repr(C)]
@@ -56,6 +57,9 @@ pub static RINGS: ArrayOfMaps<RingBuf<u64, { 256 * 1024 }>, { MAX_CPUS as usize 
 pub static CONTROL: Array<[u64; word::COUNT], 1> = Array::new();
 
 #[btf_map]
+pub static TALLIES: Array<[u64; tally::COUNT], 1> = Array::new();
+
+#[btf_map]
 pub static COUNTERS: Array<[u64; COUNTER_WORDS], { MAX_CPUS as usize }> = Array::new();
 
 /// By `mm_struct` address.
@@ -70,9 +74,10 @@ pub static THREADS: HashMap<u32, Thread, 65536> = HashMap::new();
 #[btf_map]
 pub static PROCESSES: HashMap<u32, Process, 65536> = HashMap::new();
 
-/// Owner number by frame, [`FRAMES_PER_ROW`] frames a row; the recorder sets the number of rows.
+/// Owner number by frame, [`FRAMES_PER_ROW`] frames a row; the recorder sets the number of rows, and maps it to note
+/// the frames of a reading.
 #[btf_map]
-pub static FRAMES: Array<[u32; FRAMES_PER_ROW as usize], 1> = Array::new();
+pub static FRAMES: Array<[u32; FRAMES_PER_ROW as usize], 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// What to add to a per-CPU pointer to reach each CPU's copy.
 #[btf_map]
@@ -115,12 +120,12 @@ pub fn control(index: usize) -> u64 {
     }
 }
 
-/// Adds one to a word of the control row and gives what it was.
+/// Adds one to a tally and gives what it is then.
 #[inline(always)]
-pub fn control_add(index: usize) -> u64 {
-    match CONTROL.get_ptr_mut(0) {
-        // SAFETY: as in `control`; the word is only ever used atomically by programs.
-        Some(row) => unsafe { fetch_add(row.cast::<u64>().add(index), 1) },
+pub fn tally_add(index: usize) -> u64 {
+    match TALLIES.get_ptr_mut(0) {
+        // SAFETY: as in `control`; tallies are only ever added to, whole.
+        Some(row) => unsafe { fetch_add(row.cast::<u64>().add(index), 1) + 1 },
         None => 0,
     }
 }

@@ -5,14 +5,14 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use pagetrace_common::{
-    control::{LAYER_TASK, word},
+    control::{LAYER_TASK, tally, word},
     record,
 };
 
 use crate::{
     emit::Hook,
     layout,
-    maps::{OWNERS, Owner, PROCESSES, Process, Thread, THREADS, control, control_add},
+    maps::{OWNERS, Owner, PROCESSES, Process, Thread, THREADS, control, tally_add},
     rss, task,
 };
 
@@ -41,7 +41,7 @@ pub fn introduce(hook: Hook, leader: u64, mm: u64, how: u8) {
     let start: u64 = task::read(leader + layout::TASK_START_BOOTTIME.load());
     let parent: u64 = task::read(leader + layout::TASK_REAL_PARENT.load());
     let comm = task::comm(leader);
-    let number = control_add(word::NEXT_OWNER) as u32;
+    let number = tally_add(tally::OWNERS) as u32;
     let acting = u64::from(tgid) << 32 | u64::from(tgid);
     let payload = [mm, start, u64::from(task::tgid(parent)), comm[0], comm[1]];
     if !hook.emit_as(acting, record::INTRO, how, number, payload) {
@@ -49,11 +49,11 @@ pub fn introduce(hook: Hook, leader: u64, mm: u64, how: u8) {
     }
     let owner = Owner { number, tgid, muted: 0, levels: [0; 4] };
     if OWNERS.insert(mm, owner, BPF_NOEXIST.into()).is_err() {
-        control_add(word::MAP_FULL);
+        tally_add(tally::MAP_FULL);
         return;
     }
     if PROCESSES.insert(tgid, Process { owner: u64::from(number) }, 0).is_err() {
-        control_add(word::MAP_FULL);
+        tally_add(tally::MAP_FULL);
     }
     rss::emit_all(hook, acting, number, mm);
 }
@@ -75,7 +75,7 @@ pub fn thread(tid: u32) -> Option<&'static mut Thread> {
                 reclaim_began: 0,
             };
             if THREADS.insert(tid, empty, 0).is_err() {
-                control_add(word::MAP_FULL);
+                tally_add(tally::MAP_FULL);
             }
             THREADS.get_ptr_mut(tid)
         }

@@ -5,15 +5,15 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use pagetrace_common::{
-    control::{MAX_EXACT_CPUS, word},
+    control::{MAX_EXACT_CPUS, tally, word},
     record,
 };
 
 use crate::{
     emit::Hook,
     layout,
-    maps::{CPU_OFFSETS, CPU_PROBE, OWNERS, PROCESSES, Process, THREADS, control, control_add},
-    owner, task,
+    maps::{CPU_OFFSETS, CPU_PROBE, OWNERS, PROCESSES, Process, THREADS, control, tally_add},
+    owner, rss, task,
 };
 
 /// `SIGNAL_GROUP_EXIT` (include/linux/sched/signal.h).
@@ -43,7 +43,7 @@ pub fn pt_fork(ctx: RawTracePointContext) {
     if wanted {
         // A child that shares its parent's address space (vfork) is wanted from its exec on.
         if PROCESSES.insert(tgid, Process { owner: 0 }, 0).is_err() {
-            control_add(word::MAP_FULL);
+            tally_add(tally::MAP_FULL);
         }
         if mm != parent_mm {
             return owner::introduce(hook, child, mm, record::HOW_FORKED);
@@ -109,7 +109,7 @@ pub fn pt_exit_mmap(ctx: RawTracePointContext) {
 }
 
 /// A walk over every task (`bpf_iter__task { meta, task }`), run by the recorder: introduces wanted address spaces
-/// that are not known yet, and at its first step finds where each CPU's part of a per-CPU variable lies.
+/// that are not known yet, tells the levels of those that are, and at its first step finds where each CPU's part of a per-CPU variable lies.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
 pub fn pt_walk(ctx: *mut c_void) -> i32 {
@@ -122,7 +122,15 @@ pub fn pt_walk(ctx: *mut c_void) -> i32 {
     let Some(hook) = Hook::enter() else { return 0 };
     let tgid = task::tgid(task);
     let mm = task::mm(task);
-    if task::pid(task) != tgid || mm == 0 || OWNERS.get_ptr(mm).is_some() || !owner::is_wanted(tgid) {
+    if task::pid(task) != tgid || mm == 0 || !owner::is_wanted(tgid) {
+        owner::not_wanted(hook);
+        return 0;
+    }
+    if let Some(owner) = owner::find(mm) {
+        rss::emit_all(hook, u64::from(tgid) << 32 | u64::from(tgid), owner.number, mm);
+        return 0;
+    }
+    if OWNERS.get_ptr(mm).is_some() {
         owner::not_wanted(hook);
         return 0;
     }

@@ -8,14 +8,14 @@ use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 use pagetrace_common::{
-    control::{LAYER_PAGE, MAX_EXACT_CPUS, word},
+    control::{LAYER_PAGE, MAX_EXACT_CPUS, tally, word},
     record,
 };
 
 use crate::{
     emit::Hook,
     layout,
-    maps::{CPU_OFFSETS, control, control_add, frame_slot},
+    maps::{CPU_OFFSETS, control, tally_add, frame_slot},
     owner, task,
 };
 
@@ -55,7 +55,7 @@ pub fn pt_rss_stat(ctx: RawTracePointContext) {
                     // SAFETY: a place in the map's row.
                     Some(slot) => unsafe { *slot = owner.number },
                     None => {
-                        control_add(word::FRAMES_BEYOND);
+                        tally_add(tally::FRAMES_BEYOND);
                     }
                 }
                 hook.emit(record::FRAME, (order | member << 4) as u8, owner.number, [addr, pfn, level]);

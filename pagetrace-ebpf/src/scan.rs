@@ -4,6 +4,7 @@
 //! it. The victim is named by whoever runs out of memory.
 
 use aya_ebpf::{
+    EbpfContext,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
@@ -23,7 +24,10 @@ pub fn pt_collapse(ctx: RawTracePointContext) {
 #[raw_tracepoint(tracepoint = "mm_khugepaged_scan_pmd")]
 pub fn pt_khugepaged(ctx: RawTracePointContext) {
     let Some(hook) = Hook::enter() else { return };
-    let status = if layout::KHUGEPAGED_STATUS_ARG.load() == 4 { ctx.arg::<u64>(4) } else { ctx.arg::<u64>(5) };
+    let args = ctx.as_ptr().cast::<u64>();
+    // SAFETY: the tracepoint has at least six arguments. Both are read: the verifier wants offsets it can see.
+    let (fifth, sixth) = unsafe { (args.add(4).read_volatile(), args.add(5).read_volatile()) };
+    let status = if layout::KHUGEPAGED_STATUS_ARG.load() == 4 { fifth } else { sixth };
     emit(hook, ctx.arg(0), record::SCAN_KHUGEPAGED, status & 0xffff_ffff, 0);
 }
 

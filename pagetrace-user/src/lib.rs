@@ -9,3 +9,5 @@ pub mod event;
 
 pub mod failure;
 pub mod options;
+
+pub mod live;

@@ -1,0 +1,188 @@
+//! Where fields lie in the running kernel's structures, from its own BTF.
+//!
+//! *Source.* /sys/kernel/btf/vmlinux. Parsing it takes some 100 MB for a moment, so a child process does it
+//! ([`stage`]) and only the numbers come back: lines of `NAME VALUE`.
+//!
+//! *Errors.* A structure or member that the kernel does not have is named, with exit code 5.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use btfparse::{Offset, Readable, TypeInformation, TypeVariant};
+
+use crate::failure::{Code, Failure};
+
+/// The kernel's description of its own types.
+pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// The hidden first argument that makes this program run [`stage`].
+pub const STAGE: &str = "__layout";
+
+/// Name of the load-time value, structure, path to the member.
+const MEMBERS: &[(&str, &str, &str)] = &[
+    ("TASK_MM", "task_struct", "mm"),
+    ("TASK_TGID", "task_struct", "tgid"),
+    ("TASK_PID", "task_struct", "pid"),
+    ("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
+    ("TASK_GROUP_LEADER", "task_struct", "group_leader"),
+    ("TASK_COMM", "task_struct", "comm"),
+    ("TASK_SIGNAL", "task_struct", "signal"),
+    ("TASK_EXIT_CODE", "task_struct", "exit_code"),
+    ("TASK_FILES", "task_struct", "files"),
+    ("TASK_REAL_PARENT", "task_struct", "real_parent"),
+    ("TASK_PID_LINKS", "task_struct", "pid_links"),
+    ("PID_TASKS", "pid", "tasks"),
+    ("SIGNAL_LIVE", "signal_struct", "live"),
+    ("SIGNAL_FLAGS", "signal_struct", "flags"),
+    ("SIGNAL_GROUP_EXIT_CODE", "signal_struct", "group_exit_code"),
+    ("MM_RSS_STAT", "mm_struct", "rss_stat"),
+    ("MM_BRK", "mm_struct", "brk"),
+    ("COUNTER_COUNT", "percpu_counter", "count"),
+    ("COUNTER_COUNTERS", "percpu_counter", "counters"),
+    ("FILES_FDT", "files_struct", "fdt"),
+    ("FDT_FD", "fdtable", "fd"),
+    ("FDT_MAX_FDS", "fdtable", "max_fds"),
+    ("FILE_INODE", "file", "f_inode"),
+    ("FILE_PATH", "file", "f_path"),
+    ("PATH_DENTRY", "path", "dentry"),
+    ("FILE_PRIVATE_DATA", "file", "private_data"),
+    ("INODE_INO", "inode", "i_ino"),
+    ("INODE_SB", "inode", "i_sb"),
+    ("INODE_PRIVATE", "inode", "i_private"),
+    ("SB_DEV", "super_block", "s_dev"),
+    ("DENTRY_D_NAME", "dentry", "d_name"),
+    ("QSTR_NAME", "qstr", "name"),
+    ("REGS_IP", "pt_regs", "ip"),
+    ("ARRAY_PPTRS", "bpf_array", "pptrs"),
+];
+
+/// Name of the value and the structure whose size it is.
+const SIZES: &[(&str, &str)] =
+    &[("COUNTER_BYTES", "percpu_counter"), ("PAGE_BYTES", "page"), ("HLIST_HEAD_BYTES", "hlist_head"), ("HLIST_NODE_BYTES", "hlist_node")];
+
+/// The place of `PIDTYPE_TGID` in `enum pid_type` (include/linux/pid_types.h, unchanged since 4.19).
+const PIDTYPE_TGID: u64 = 1;
+
+/// Offsets and sizes by the names that the eBPF object gives them.
+pub type Layout = BTreeMap<String, u64>;
+
+/// Reads the layout in a child process.
+pub fn read() -> Result<Layout, Failure> {
+    let failed = |why: String| {
+        Failure::new(
+            Code::Kernel,
+            "cannot read the kernel's type information",
+            why,
+            "run a kernel built with CONFIG_DEBUG_INFO_BTF=y; `pagetrace-user doctor` tells what else is missing",
+        )
+    };
+    if !Path::new(BTF_PATH).exists() {
+        return Err(failed(format!("{BTF_PATH} does not exist")));
+    }
+    let output = Command::new("/proc/self/exe")
+        .arg(STAGE)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(format!("the child process did not run: {error}")))?;
+    if !output.status.success() {
+        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    let mut layout = Layout::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        if let Some((name, value)) = line.split_once(' ')
+            && let Ok(value) = value.parse()
+        {
+            layout.insert(name.to_owned(), value);
+        }
+    }
+    derive(&mut layout).ok_or_else(|| failed("the child process left values out".to_owned()))?;
+    Ok(layout)
+}
+
+/// The child process: prints the layout, or why it cannot be read on stderr. The exit code.
+pub fn stage() -> u8 {
+    match parse() {
+        Ok(lines) => {
+            print!("{lines}");
+            0
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            1
+        }
+    }
+}
+
+/// The file in memory, as the parser wants it.
+struct Bytes(Vec<u8>);
+
+impl Readable for Bytes {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), btfparse::Error> {
+        let from = usize::try_from(offset).ok().and_then(|start| self.0.get(start..)?.get(..buffer.len()));
+        match from {
+            Some(from) => {
+                buffer.copy_from_slice(from);
+                Ok(())
+            }
+            None => Err(btfparse::Error::new(btfparse::ErrorKind::IOError, "the file ends too early")),
+        }
+    }
+}
+
+fn parse() -> Result<String, String> {
+    let bytes = std::fs::read(BTF_PATH).map_err(|error| format!("{BTF_PATH}: {error}"))?;
+    let types = TypeInformation::new(&Bytes(bytes)).map_err(|error| format!("{BTF_PATH}: {}", error.message()))?;
+    let mut lines = String::new();
+    for (name, structure, member) in MEMBERS {
+        let id = types.id_of(structure).ok_or_else(|| format!("the kernel has no struct {structure}"))?;
+        let (_, offset) = types
+            .offset_of(id, member)
+            .map_err(|_| format!("the kernel's struct {structure} has no member {member}"))?;
+        let bytes = match offset {
+            Offset::ByteOffset(bytes) => bytes,
+            Offset::BitOffsetAndSize(bits, _) => bits / 8,
+        };
+        lines.push_str(&format!("{name} {bytes}\n"));
+    }
+    for (name, structure) in SIZES {
+        let id = types.id_of(structure).ok_or_else(|| format!("the kernel has no struct {structure}"))?;
+        let bytes = types.size_of(id).map_err(|error| format!("struct {structure}: {}", error.message()))?;
+        lines.push_str(&format!("{name} {bytes}\n"));
+    }
+    let pidfs = types.id_of("pidfs_dentry_operations").is_some() || has_function(&types, "pidfs_alloc_file");
+    lines.push_str(&format!("PIDFD_AT_INODE {}\n", u8::from(pidfs)));
+    // A tracepoint's type has its arguments behind one of BPF's own.
+    let arguments = tracepoint_arguments(&types, "btf_trace_mm_khugepaged_scan_pmd").unwrap_or(0);
+    lines.push_str(&format!("KHUGEPAGED_STATUS_ARG {}\n", arguments.saturating_sub(2)));
+    Ok(lines)
+}
+
+fn has_function(types: &TypeInformation, name: &str) -> bool {
+    types.get().values().any(|variant| match variant {
+        TypeVariant::Func(function) => function.name().as_deref() == Some(name),
+        _ => false,
+    })
+}
+
+/// How many arguments the tracepoint behind this typedef has.
+fn tracepoint_arguments(types: &TypeInformation, typedef: &str) -> Option<usize> {
+    let TypeVariant::Typedef(definition) = types.from_id(types.id_of(typedef)?)? else { return None };
+    let TypeVariant::Ptr(pointer) = types.from_id(*definition.tid())? else { return None };
+    let TypeVariant::FuncProto(prototype) = types.from_id(*pointer.tid())? else { return None };
+    prototype.parameter_list().len().checked_sub(1)
+}
+
+/// Adds what follows from the values read.
+fn derive(layout: &mut Layout) -> Option<()> {
+    let get = |name: &str| layout.get(name).copied();
+    let dentry = get("FILE_PATH")? + get("PATH_DENTRY")?;
+    let name = get("DENTRY_D_NAME")? + get("QSTR_NAME")?;
+    let head = get("PID_TASKS")? + PIDTYPE_TGID * get("HLIST_HEAD_BYTES")?;
+    let node = get("TASK_PID_LINKS")? + PIDTYPE_TGID * get("HLIST_NODE_BYTES")?;
+    layout.insert("FILE_DENTRY".to_owned(), dentry);
+    layout.insert("DENTRY_NAME".to_owned(), name);
+    layout.insert("PID_TGID_TASKS".to_owned(), head);
+    layout.insert("TASK_TGID_NODE".to_owned(), node);
+    Some(())
+}

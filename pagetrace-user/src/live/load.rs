@@ -1,0 +1,360 @@
+//! The eBPF object in the kernel: its maps, rings, programs and attach points.
+//!
+//! *Invariant.* Programs return at once until [`Kernel::set`] turns `word::ON` on. Dropping a [`Kernel`] detaches
+//! everything; maps and programs go with it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
+use aya::programs::{Iter, RawTracePoint, TracePoint};
+use aya::{Btf, Ebpf, EbpfLoader};
+use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_CPUS, MAX_EXACT_CPUS, tally, word};
+
+use crate::event::Probe;
+use crate::failure::{Code, Failure};
+use crate::live::frames::FrameTable;
+use crate::live::layout::Layout;
+use crate::units::Pid;
+
+/// Raw tracepoints: program, tracepoint, whether recording makes no sense without it.
+const RAW: &[(&str, &str, bool)] = &[
+    ("pt_fault_user", "page_fault_user", true),
+    ("pt_fault_kernel", "page_fault_kernel", true),
+    ("pt_page_alloc", "mm_page_alloc", true),
+    ("pt_page_free", "mm_page_free", true),
+    ("pt_rss_stat", "rss_stat", true),
+    ("pt_fork", "sched_process_fork", true),
+    ("pt_exec", "sched_process_exec", true),
+    ("pt_exit", "sched_process_exit", true),
+    ("pt_exit_mmap", "exit_mmap", true),
+    ("pt_collapse", "mm_collapse_huge_page", false),
+    ("pt_khugepaged", "mm_khugepaged_scan_pmd", false),
+    ("pt_reclaim_begin", "mm_vmscan_direct_reclaim_begin", false),
+    ("pt_reclaim_end", "mm_vmscan_direct_reclaim_end", false),
+    ("pt_memcg_reclaim_begin", "mm_vmscan_memcg_reclaim_begin", false),
+    ("pt_memcg_reclaim_end", "mm_vmscan_memcg_reclaim_end", false),
+    ("pt_migrate", "mm_migrate_pages", false),
+    ("pt_oom", "mark_victim", false),
+];
+
+/// System calls of the vma layer: the two programs are attached at each one's entry and exit.
+const CALLS: &[&str] =
+    &["mmap", "munmap", "mremap", "brk", "madvise", "process_madvise", "mprotect", "shmat", "shmdt"];
+const CALL_ENTER: &str = "pt_call_enter";
+const CALL_EXIT: &str = "pt_call_exit";
+const WALK: &str = "pt_walk";
+
+/// Bytes of a record of frames' owners that the kernel is asked for at most: 256 GiB of memory.
+const MAX_FRAMES: u64 = 256 << 30 >> 12;
+/// `struct page`, on every kernel this runs on.
+const PAGE_STRUCT_BYTES: u64 = 64;
+const BPF_MAP_TYPE_RINGBUF: u32 = 27;
+/// `BPF_EXIST`: change only what is there.
+const BPF_EXIST: u64 = 2;
+/// `BPF_RB_NO_WAKEUP`: the reader looks by itself.
+const NO_WAKEUP: u64 = 1;
+
+/// An address space as the kernel's map has it (the programs' `Owner`).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct OwnerRow {
+    pub number: u32,
+    pub tgid: u32,
+    pub muted: u64,
+    pub levels: [u64; 4],
+}
+
+// SAFETY: integers without padding: any bytes are a value.
+unsafe impl aya::Pod for OwnerRow {}
+
+/// One ring buffer.
+pub type Ring = RingBuf<MapData>;
+
+type OuterMap = ArrayOfMaps<MapData, Ring>;
+
+/// What is loaded.
+pub struct Kernel {
+    ebpf: Ebpf,
+    control: Array<MapData, [u64; word::COUNT]>,
+    tallies: Array<MapData, [u64; tally::COUNT]>,
+    counters: Array<MapData, [u64; COUNTER_WORDS]>,
+    owners: HashMap<MapData, u64, OwnerRow>,
+    processes: HashMap<MapData, u32, u64>,
+    pub frames: FrameTable,
+    words: [u64; word::COUNT],
+    tallies_before: [u64; tally::COUNT],
+    pub cpus: u32,
+    pub probes: Vec<Probe>,
+}
+
+/// What the load needs to know.
+pub struct LoadOptions {
+    pub ring_bytes: u32,
+    pub one_ring: bool,
+}
+
+impl Kernel {
+    /// Loads everything and attaches it, quiet.
+    ///
+    /// *Errors.* Exit code 4 where a privilege is missing, 5 where the kernel lacks something that recording rests on.
+    pub fn load(layout: &Layout, options: &LoadOptions) -> Result<(Kernel, Vec<Ring>), Failure> {
+        if layout.get("PAGE_BYTES") != Some(&PAGE_STRUCT_BYTES) {
+            return Err(Failure::new(
+                Code::Kernel,
+                "cannot join frames to their owners",
+                format!("the kernel's struct page is not {PAGE_STRUCT_BYTES} bytes long"),
+                "use a kernel without debugging options for pages",
+            ));
+        }
+        let cpus = possible_cpus()?;
+        let frame_limit = frames_spanned().min(MAX_FRAMES);
+        let rows = u32::try_from(frame_limit.div_ceil(u64::from(FRAMES_PER_ROW))).unwrap_or(u32::MAX);
+        let exact = if cpus <= MAX_EXACT_CPUS { u64::from(cpus) } else { 0 };
+
+        let mut loader = EbpfLoader::new();
+        loader.btf(None).map_max_entries("FRAMES", rows);
+        for (name, value) in layout {
+            loader.override_global(name.as_str(), value, false);
+        }
+        loader.override_global("EXACT_CPUS", &exact, true);
+        loader.override_global("SUBMIT_FLAGS", &NO_WAKEUP, true);
+        let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pagetrace-ebpf"));
+        let mut ebpf = loader.load(object).map_err(|error| failed("load the eBPF object", &error))?;
+        // The outer map's descriptor must live until every program is loaded.
+        let (_outer, rings) = make_rings(&mut ebpf, cpus, options)?;
+        let walk_types = Btf::from_sys_fs().map_err(|error| failed("read the kernel's types", &error))?;
+        let walk: &mut Iter = program(&mut ebpf, WALK)?;
+        walk.load("task", &walk_types).map_err(|error| failed("load the walk over tasks", &error))?;
+        drop(walk_types);
+
+        let mut probes = attach_raw(&mut ebpf)?;
+        probes.extend(attach_calls(&mut ebpf)?);
+        let Some(Map::Array(frames)) = ebpf.take_map("FRAMES") else {
+            return Err(failed("find the map", "FRAMES"));
+        };
+        let kernel = Kernel {
+            control: take(&mut ebpf, "CONTROL")?,
+            tallies: take(&mut ebpf, "TALLIES")?,
+            counters: take(&mut ebpf, "COUNTERS")?,
+            owners: take(&mut ebpf, "OWNERS")?,
+            processes: take(&mut ebpf, "PROCESSES")?,
+            frames: FrameTable::new(frames, u64::from(rows) * u64::from(FRAMES_PER_ROW)),
+            words: [0; word::COUNT],
+            tallies_before: [0; tally::COUNT],
+            ebpf,
+            cpus,
+            probes,
+        };
+        Ok((kernel, rings))
+    }
+
+    /// Sets a word of the control row.
+    pub fn set(&mut self, index: usize, value: u64) -> Result<(), Failure> {
+        if let Some(word) = self.words.get_mut(index) {
+            *word = value;
+        }
+        self.control.set(0, self.words, 0).map_err(|error| failed("steer the programs", &error))
+    }
+
+    /// A tally that programs keep.
+    pub fn tally(&self, index: usize) -> u64 {
+        let now = self.tallies.get(&0, 0).ok().and_then(|row| row.get(index).copied()).unwrap_or(0);
+        now.saturating_sub(self.tallies_before.get(index).copied().unwrap_or(0))
+    }
+
+    /// The counters of one CPU.
+    pub fn counters(&self, cpu: u32) -> [u64; COUNTER_WORDS] {
+        self.counters.get(&cpu, 0).unwrap_or([0; COUNTER_WORDS])
+    }
+
+    /// Wants this process: its address space at the next walk, or the one of its next exec.
+    pub fn want(&mut self, pid: Pid) -> Result<(), Failure> {
+        self.processes.insert(pid.0, 0, 0).map_err(|error| failed("choose the process", &error))
+    }
+
+    /// Does not want this address space after all: its events are filtered in the kernel from now on.
+    pub fn mute(&mut self, mm: u64) {
+        if let Ok(row) = self.owners.get(&mm, 0) {
+            // The address space may have gone meanwhile: then there is nothing to mute.
+            let _ = self.owners.insert(mm, OwnerRow { muted: 1, ..row }, BPF_EXIST);
+        }
+    }
+
+    /// Forgets every process and address space: the programs want nothing any more. Tallies begin anew.
+    pub fn forget_all(&mut self) -> Result<(), Failure> {
+        let owners: Vec<u64> = self.owners.keys().filter_map(Result::ok).collect();
+        for mm in owners {
+            // What is gone already needs no removal.
+            let _ = self.owners.remove(&mm);
+        }
+        let processes: Vec<u32> = self.processes.keys().filter_map(Result::ok).collect();
+        for tgid in processes {
+            let _ = self.processes.remove(&tgid);
+        }
+        self.tallies_before = self.tallies.get(&0, 0).map_err(|error| failed("read the tallies", &error))?;
+        Ok(())
+    }
+
+    /// Walks over all tasks once: wanted ones that are not known come into view.
+    pub fn walk(&mut self) -> Result<(), Failure> {
+        let walk: &mut Iter = program(&mut self.ebpf, WALK)?;
+        let link = walk.attach().map_err(|error| failed("walk over the tasks", &error))?;
+        let link = walk.take_link(link).map_err(|error| failed("walk over the tasks", &error))?;
+        let mut file = link.into_file().map_err(|error| failed("walk over the tasks", &error))?;
+        io::copy(&mut file, &mut io::sink()).map_err(|error| failed("walk over the tasks", &error))?;
+        Ok(())
+    }
+
+    /// Runs that the kernel skipped because the program was already running on the CPU: by program, not zero.
+    ///
+    /// *Source.* `recursion_misses` in /proc/self/fdinfo (5.12).
+    pub fn recursion_misses(&self) -> Vec<(String, u64)> {
+        let mut misses: Vec<(String, u64)> = self
+            .ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let fd = program.fd().ok()?.as_fd().as_raw_fd();
+                let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+                let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+                let count = line.trim().parse().ok()?;
+                (count > 0).then(|| (name.to_owned(), count))
+            })
+            .collect();
+        misses.sort();
+        misses
+    }
+}
+
+/// The rings, set into the outer map before any program can run.
+fn make_rings(ebpf: &mut Ebpf, cpus: u32, options: &LoadOptions) -> Result<(OuterMap, Vec<Ring>), Failure> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::new(
+            Code::Failed,
+            "cannot make the ring buffers",
+            error.to_string(),
+            "choose a smaller --ring (the default is 8MiB for each CPU)",
+        )
+    };
+    let mut outer: OuterMap = take(ebpf, "RINGS")?;
+    let mut rings: Vec<Ring> = Vec::new();
+    for cpu in 0..cpus {
+        if !options.one_ring || rings.is_empty() {
+            let parameters = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, options.ring_bytes, 0);
+            let data = MapData::create(parameters, "pt_ring", None).map_err(|error| wrong(&error))?;
+            let map = Map::from_map_data(data).map_err(|error| wrong(&error))?;
+            rings.push(map.try_into().map_err(|error: aya::maps::MapError| wrong(&error))?);
+        }
+        if let Some(ring) = rings.last() {
+            outer.set(cpu, ring, 0).map_err(|error| wrong(&error))?;
+        }
+    }
+    Ok((outer, rings))
+}
+
+fn attach_raw(ebpf: &mut Ebpf) -> Result<Vec<Probe>, Failure> {
+    let mut probes = Vec::new();
+    for (name, tracepoint, needed) in RAW {
+        let program: &mut RawTracePoint = program(ebpf, name)?;
+        let attached = program.load().and_then(|()| program.attach(tracepoint).map(|_| ()));
+        match attached {
+            Ok(()) => probes.push(Probe { name: (*tracepoint).to_owned(), attached: true, reason: String::new() }),
+            Err(error) if *needed => return Err(failed(&format!("attach to the tracepoint {tracepoint}"), &error)),
+            Err(error) => {
+                probes.push(Probe { name: (*tracepoint).to_owned(), attached: false, reason: reason(&error) });
+            }
+        }
+    }
+    Ok(probes)
+}
+
+fn attach_calls(ebpf: &mut Ebpf) -> Result<Vec<Probe>, Failure> {
+    let mut probes = Vec::new();
+    for (name, prefix) in [(CALL_ENTER, "sys_enter"), (CALL_EXIT, "sys_exit")] {
+        let program: &mut TracePoint = program(ebpf, name)?;
+        program.load().map_err(|error| failed("load the programs for system calls", &error))?;
+        for call in CALLS {
+            let tracepoint = format!("{prefix}_{call}");
+            match program.attach("syscalls", &tracepoint) {
+                Ok(_) => probes.push(Probe { name: tracepoint, attached: true, reason: String::new() }),
+                Err(error) if *call == "mmap" => {
+                    return Err(failed(&format!("attach to the tracepoint syscalls:{tracepoint}"), &error));
+                }
+                Err(error) => probes.push(Probe { name: tracepoint, attached: false, reason: reason(&error) }),
+            }
+        }
+    }
+    Ok(probes)
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Failure>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let found = ebpf.program_mut(name).ok_or_else(|| failed("find the program", &name))?;
+    found.try_into().map_err(|error| failed("use the program", &error))
+}
+
+fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, Failure>
+where
+    M: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.take_map(name).ok_or_else(|| failed("find the map", &name))?;
+    map.try_into().map_err(|error| failed("use the map", &error))
+}
+
+/// An error of the kernel as a failure: what it means depends on the system's own error number.
+fn failed(act: &str, error: &(impl std::fmt::Display + ?Sized)) -> Failure {
+    let why = error.to_string();
+    Failure::new(
+        Code::Kernel,
+        format!("cannot {act}"),
+        why,
+        "run `pagetrace-user doctor`: it tells what this host lacks and what mends it",
+    )
+}
+
+/// An error with all its causes, in one line.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn possible_cpus() -> Result<u32, Failure> {
+    let cpus = aya::util::nr_cpus().map_err(|(file, error)| failed(&format!("read {file}"), &error))?;
+    match u32::try_from(cpus) {
+        Ok(cpus) if cpus <= MAX_CPUS => Ok(cpus),
+        _ => Err(Failure::new(
+            Code::Kernel,
+            "cannot record on this host",
+            format!("it has {cpus} CPUs, and at most {MAX_CPUS} are supported"),
+            "",
+        )),
+    }
+}
+
+/// One more than the highest frame number of the host, from /proc/zoneinfo.
+fn frames_spanned() -> u64 {
+    let text = fs::read_to_string("/proc/zoneinfo").unwrap_or_default();
+    let mut spanned = 0;
+    let mut highest = 0;
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("spanned"), Some(value)) => spanned = value.parse().unwrap_or(0),
+            (Some("start_pfn:"), Some(value)) => {
+                let start: u64 = value.parse().unwrap_or(0);
+                highest = highest.max(start.saturating_add(spanned));
+            }
+            _ => {}
+        }
+    }
+    highest
+}

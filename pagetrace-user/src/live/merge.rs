@@ -1,0 +1,144 @@
+//! Drain and merge: records of every ring, in the order of their times.
+//!
+//! *Invariant.* A record leaves only when every ring has been read past its time. A record's time is taken after its
+//! space in the ring is reserved: so a ring that was found empty at a time T holds nothing older afterwards, and a
+//! record still being written stops the reading of its ring.
+//! *Bound.* At most [`ROUND_RECORDS`] of each ring a round are held, and what the rings held past the watermark.
+//! *Late.* Where a ring was not read to its end, a record may have been written by an interrupt in the middle of
+//! another's: microseconds out of order. Such a record is moved forward to the last time given out, and counted.
+
+use pagetrace_common::record::{MAX_WORDS, words_of};
+
+use crate::live::clock;
+use crate::live::load::Ring;
+use crate::units::Nanos;
+
+/// Records taken from one ring in one round.
+const ROUND_RECORDS: usize = 32 << 10;
+
+/// A record's words, in a row of their own.
+pub type Words = [u64; MAX_WORDS];
+
+/// The `index`th word of a record's bytes; 0 beyond them.
+#[must_use]
+pub fn word_of(bytes: &[u8], index: usize) -> u64 {
+    match bytes.get(index * 8..index * 8 + 8).map(<[u8; 8]>::try_from) {
+        Some(Ok(word)) => u64::from_ne_bytes(word),
+        _ => 0,
+    }
+}
+
+/// What a round brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Round {
+    pub records: usize,
+    /// The rings hold more.
+    pub more: bool,
+}
+
+/// The merge of all rings.
+pub struct Merge {
+    rings: Vec<Ring>,
+    /// Words of the records held, one after the other.
+    words: Vec<u64>,
+    /// Time, place in `words`, number of words.
+    held: Vec<(u64, u32, u8)>,
+    last: u64,
+    /// Records decoded so far, and those whose time was moved.
+    pub decoded: u64,
+    pub late: u64,
+    /// Records whose kind or length is unknown: a defect, and counted as decoded.
+    pub unknown: u64,
+}
+
+impl Merge {
+    #[must_use]
+    pub fn new(rings: Vec<Ring>) -> Merge {
+        Merge { rings, words: Vec::new(), held: Vec::new(), last: 0, decoded: 0, late: 0, unknown: 0 }
+    }
+
+    /// The rings themselves, before the merge begins.
+    pub fn rings(&mut self) -> &mut [Ring] {
+        &mut self.rings
+    }
+
+    /// Reads each ring to its end, or to the bound, and gives out what is before the watermark.
+    pub fn round(&mut self, give: &mut dyn FnMut(Nanos, &Words)) -> Round {
+        let mut watermark = clock::now().0;
+        let mut round = Round::default();
+        for ring in &mut self.rings {
+            let mut taken = 0;
+            let mut latest = 0;
+            while taken < ROUND_RECORDS
+                && let Some(item) = ring.next()
+            {
+                taken += 1;
+                let ts = word_of(&item, 0);
+                latest = ts.max(latest);
+                let kind = (word_of(&item, 1) & 0xff) as u8;
+                let at = self.words.len() as u32;
+                match words_of(kind) {
+                    Some(count) if item.len() >= count * 8 => {
+                        self.words.extend((0..count).map(|index| word_of(&item, index)));
+                        self.held.push((ts, at, count as u8));
+                    }
+                    _ => self.unknown += 1,
+                }
+            }
+            round.records += taken;
+            if taken == ROUND_RECORDS {
+                round.more = true;
+                watermark = watermark.min(latest);
+            }
+        }
+        self.decoded += round.records as u64;
+        self.give_out(watermark, give);
+        round
+    }
+
+    fn give_out(&mut self, watermark: u64, give: &mut dyn FnMut(Nanos, &Words)) {
+        self.held.sort_by_key(|&(ts, ..)| ts);
+        let ready = self.held.partition_point(|&(ts, ..)| ts < watermark);
+        for &(ts, at, count) in self.held.iter().take(ready) {
+            let mut words = [0; MAX_WORDS];
+            let at = at as usize;
+            for (to, from) in words.iter_mut().zip(self.words.get(at..at + count as usize).unwrap_or_default()) {
+                *to = *from;
+            }
+            if ts < self.last {
+                self.late += 1;
+            }
+            self.last = self.last.max(ts);
+            give(Nanos(self.last), &words);
+        }
+        // What stays behind moves to the front.
+        let mut kept = Vec::new();
+        let mut stay = Vec::new();
+        for &(ts, at, count) in self.held.iter().skip(ready) {
+            let place = kept.len() as u32;
+            let at = at as usize;
+            kept.extend_from_slice(self.words.get(at..at + count as usize).unwrap_or_default());
+            stay.push((ts, place, count));
+        }
+        self.words.clear();
+        self.words.extend_from_slice(&kept);
+        self.held = stay;
+    }
+
+    /// The last time given out.
+    #[must_use]
+    pub fn last(&self) -> Nanos {
+        Nanos(self.last)
+    }
+
+    /// Moves the last time forward: what is older and comes later is late.
+    pub fn advance(&mut self, to: Nanos) {
+        self.last = self.last.max(to.0);
+    }
+
+    /// Records held back.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+}

@@ -1,0 +1,118 @@
+//! What /proc tells of a process besides its pages: that it is there, is the one meant, and what it is.
+
+use std::fs;
+use std::path::PathBuf;
+
+use procfs::process::{ProcState, Process};
+
+use crate::event::Header;
+use crate::failure::{Code, Failure};
+use crate::live::clock;
+use crate::units::{PAGE_BYTES, Pid};
+
+/// Clock ticks a second in /proc (`USER_HZ`), on every x86-64 kernel.
+const TICK_NANOS: u64 = 10_000_000;
+/// Bytes of a page of a Go heap.
+const HEAP_PAGE_BYTES: u64 = 8192;
+
+/// Refuses what cannot be recorded: no such process, a kernel thread, a zombie, ourselves.
+pub fn check_target(pid: Pid) -> Result<(), Failure> {
+    let refuse = |why: &str, fix: &str| {
+        Err(Failure::new(Code::NoTarget, format!("cannot record process {pid}"), why, fix))
+    };
+    let find = "find the process with `ps -e` or `pgrep -a NAME`";
+    if pid.0 == std::process::id() {
+        return refuse("it is this recorder itself", find);
+    }
+    let number = i32::try_from(pid.0).unwrap_or(0);
+    let stat = match Process::new(number).and_then(|process| process.stat()) {
+        Ok(stat) => stat,
+        Err(procfs::ProcError::PermissionDenied(_)) => {
+            return refuse("/proc hides it from this user", "run with sudo");
+        }
+        Err(_) => return refuse("there is no such process", find),
+    };
+    if matches!(stat.state(), Ok(ProcState::Zombie | ProcState::Dead)) {
+        return refuse("it has ended and waits for its parent (a zombie): it has no memory", find);
+    }
+    if stat.vsize == 0 {
+        return refuse("it is a kernel thread: it has no memory of its own", "record a process, or all with -a");
+    }
+    let process = Process::new(number).ok();
+    let status = process.and_then(|process| process.status().ok());
+    match status {
+        Some(status) if u32::try_from(status.tgid) != Ok(pid.0) => {
+            refuse(&format!("it is a thread of process {}", status.tgid), &format!("use --pid {}", status.tgid))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the process with this number is still the one that began then.
+#[must_use]
+pub fn is_still(pid: Pid, start_boottime: u64) -> bool {
+    let stat = Process::new(i32::try_from(pid.0).unwrap_or(0)).and_then(|process| process.stat());
+    match stat {
+        Ok(stat) => stat.starttime == start_boottime / TICK_NANOS,
+        Err(_) => false,
+    }
+}
+
+/// The program that a process runs; empty when it is gone.
+#[must_use]
+pub fn exe(pid: Pid) -> String {
+    fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The cgroups of a process, one path a hierarchy; none when it is gone.
+#[must_use]
+pub fn cgroup_paths(pid: Pid) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).map(str::to_owned).collect()
+}
+
+/// The parts of a header that do not depend on the process.
+#[must_use]
+pub fn host_header() -> Header {
+    let first_line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    Header {
+        recorder: env!("CARGO_PKG_VERSION").to_owned(),
+        page_bytes: PAGE_BYTES,
+        heap_page_bytes: HEAP_PAGE_BYTES,
+        clock_monotonic: clock::now().0,
+        clock_wall: clock::wall(),
+        boot_id: first_line("/proc/sys/kernel/random/boot_id"),
+        kernel: first_line("/proc/sys/kernel/osrelease"),
+        ..Header::default()
+    }
+}
+
+/// Completes a header with what the process itself tells; what is gone stays empty.
+pub fn describe(header: &mut Header, pid: Pid, start_boottime: u64) {
+    header.tgid = pid.0;
+    header.start_boottime = start_boottime;
+    if !is_still(pid, start_boottime) {
+        return;
+    }
+    header.exe = exe(pid);
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = bytes.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    header.cmdline = words.collect();
+    if header.cmdline.last().is_some_and(String::is_empty) {
+        header.cmdline.pop();
+    }
+}
+
+/// The program's file that a command's first word names, as execvp would find it.
+#[must_use]
+pub fn find_program(word: &str) -> Option<PathBuf> {
+    let is_program = |path: &PathBuf| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if word.contains('/') {
+        return Some(PathBuf::from(word)).filter(is_program);
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(word)).find(is_program)
+}
