@@ -9,3 +9,9 @@ pub mod event;
 
 pub mod failure;
 pub mod options;
+
+pub mod host;
+
+pub mod doctor;
+
+pub mod cli;
