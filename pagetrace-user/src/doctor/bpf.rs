@@ -14,7 +14,7 @@ const MAPS: [(MapType, &str); 4] = [
     (MapType::RingBuf, "ring buffers"),
     (MapType::ArrayOfMaps, "arrays of maps"),
     (MapType::PerCpuArray, "per-CPU arrays"),
-    (MapType::LruHash, "LRU hashes"),
+    (MapType::Hash, "hashes"),
 ];
 
 // NOTE: programs on BTF tracepoints are not tried this way: the trial is an fentry program, which some kernels
@@ -24,7 +24,8 @@ const PROGRAMS: [(ProgramType, &str); 2] =
 
 /// One row: all kinds work, or which do not.
 pub fn checks() -> Vec<Check> {
-    if ![Capability::CAP_BPF, Capability::CAP_SYS_ADMIN].into_iter().any(host::has_capability) {
+    let held = host::has_capability;
+    if !held(Capability::CAP_SYS_ADMIN) && !(held(Capability::CAP_BPF) && held(Capability::CAP_PERFMON)) {
         return vec![Check::note(NAME, "not tried: this process may not load programs", "sudo pagetrace-user doctor")];
     }
     let maps = MAPS.into_iter().map(|(kind, name)| (name, is_map_supported(kind).map_err(|error| words(&error))));

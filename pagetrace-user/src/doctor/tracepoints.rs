@@ -7,7 +7,7 @@ use crate::doctor::{Check, Lack};
 use crate::host;
 
 /// Without these there is no recording.
-const REQUIRED: [&str; 20] = [
+const REQUIRED: [&str; 21] = [
     "exceptions/page_fault_user",
     "exceptions/page_fault_kernel",
     "kmem/mm_page_alloc",
@@ -16,6 +16,7 @@ const REQUIRED: [&str; 20] = [
     "sched/sched_process_fork",
     "sched/sched_process_exec",
     "sched/sched_process_exit",
+    "mmap/exit_mmap",
     "syscalls/sys_enter_mmap",
     "syscalls/sys_exit_mmap",
     "syscalls/sys_enter_munmap",
@@ -31,7 +32,7 @@ const REQUIRED: [&str; 20] = [
 ];
 
 /// Without these something is not named in the trace; the kernel has them unless configured otherwise.
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 14] = [
     "syscalls/sys_enter_process_madvise",
     "syscalls/sys_exit_process_madvise",
     "syscalls/sys_enter_shmat",
@@ -39,8 +40,11 @@ const OPTIONAL: [&str; 11] = [
     "syscalls/sys_enter_shmdt",
     "syscalls/sys_exit_shmdt",
     "huge_memory/mm_collapse_huge_page",
+    "huge_memory/mm_khugepaged_scan_pmd",
     "vmscan/mm_vmscan_direct_reclaim_begin",
     "vmscan/mm_vmscan_direct_reclaim_end",
+    "vmscan/mm_vmscan_memcg_reclaim_begin",
+    "vmscan/mm_vmscan_memcg_reclaim_end",
     "migrate/mm_migrate_pages",
     "oom/mark_victim",
 ];
