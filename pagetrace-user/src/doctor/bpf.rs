@@ -25,7 +25,8 @@ const PROGRAMS: [(ProgramType, &str); 2] =
 /// One row: all kinds work, or which do not.
 pub fn checks() -> Vec<Check> {
     let held = host::has_capability;
-    if !held(Capability::CAP_SYS_ADMIN) && !(held(Capability::CAP_BPF) && held(Capability::CAP_PERFMON)) {
+    let may_load = held(Capability::CAP_SYS_ADMIN) || held(Capability::CAP_BPF) && held(Capability::CAP_PERFMON);
+    if !may_load {
         return vec![Check::note(NAME, "not tried: this process may not load programs", "sudo pagetrace-user doctor")];
     }
     let maps = MAPS.into_iter().map(|(kind, name)| (name, is_map_supported(kind).map_err(|error| words(&error))));
