@@ -9,5 +9,14 @@ pub mod event;
 
 pub mod failure;
 pub mod options;
+pub mod host;
+
+pub mod format;
+pub mod store;
+pub mod input;
 
 pub mod live;
+
+pub mod doctor;
+
+pub mod cli;

@@ -104,7 +104,7 @@ impl Range {
     #[must_use]
     pub fn of_pages(start: u64, bytes: u64) -> Range {
         let end = start.saturating_add(bytes);
-        let end = end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX & !(PAGE_BYTES - 1));
+        let end = end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(!(PAGE_BYTES - 1));
         Range { start: start & !(PAGE_BYTES - 1), end }
     }
 
