@@ -93,7 +93,8 @@ fn build(
         "-Clink-arg=--btf".to_owned(),
     ];
 
-    let mut cargo = Command::new(&compiler.cargo);
+    let program = compiler.rustc.with_file_name("cargo");
+    let mut cargo = Command::new(&program);
     for (name, _) in env::vars_os() {
         if belongs_to_the_outer_build(&name) {
             cargo.env_remove(name);
@@ -116,10 +117,10 @@ fn build(
         cargo.args(["-Z", "build-std=core"]);
     }
 
-    let output = cargo.output().map_err(|error| format!("cannot run {}: {error}", compiler.cargo.display()))?;
+    let output = cargo.output().map_err(|error| format!("cannot run {}: {error}", program.display()))?;
     let messages = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(format!("{} with {}\n{messages}", output.status, compiler.route).into());
+        return Err(format!("{} with {compiler}\n{messages}", output.status).into());
     }
     for warning in messages.lines().filter(|line| line.starts_with("warning: ")) {
         println!("cargo:warning={OBJECT}: {}", warning.trim_start_matches("warning: "));

@@ -25,8 +25,8 @@ const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 #[derive(Debug)]
 pub struct Compiler {
     pub route: Route,
+    /// The compiler; its cargo lies beside it.
     pub rustc: PathBuf,
-    pub cargo: PathBuf,
     /// The compiler's own LLVM library.
     pub llvm: PathBuf,
 }
@@ -40,12 +40,13 @@ pub enum Route {
     Debian,
 }
 
-impl fmt::Display for Route {
+impl fmt::Display for Compiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Route::RustSrc(toolchain) => write!(f, "rustup toolchain {toolchain} with rust-src"),
-            Route::Debian => write!(f, "Debian's rustc-web"),
+        match &self.route {
+            Route::RustSrc(toolchain) => write!(f, "{toolchain} of rustup, with rust-src")?,
+            Route::Debian => write!(f, "Debian's rustc-web")?,
         }
+        write!(f, " ({}, {})", self.rustc.display(), self.llvm.display())
     }
 }
 
@@ -56,23 +57,14 @@ impl Compiler {
         for (name, toolchain) in toolchains_with_source() {
             match newest_llvm(&toolchain.join("lib")) {
                 Some(llvm) => {
-                    let bin = toolchain.join("bin");
-                    return Ok(Compiler {
-                        route: Route::RustSrc(name),
-                        rustc: bin.join("rustc"),
-                        cargo: bin.join("cargo"),
-                        llvm,
-                    });
+                    return Ok(Compiler { route: Route::RustSrc(name), rustc: toolchain.join("bin/rustc"), llvm });
                 }
                 None => refused.push(format!("{name} does not come with LLVM {LLVM_MAJOR}")),
             }
         }
         if Path::new(DEBIAN_CORE).is_dir() && Path::new(DEBIAN_RUSTC).exists() && Path::new(DEBIAN_CARGO).exists() {
             match subdirectories(Path::new("/usr/lib")).iter().find_map(|directory| newest_llvm(directory)) {
-                Some(llvm) => {
-                    let (rustc, cargo) = (PathBuf::from(DEBIAN_RUSTC), PathBuf::from(DEBIAN_CARGO));
-                    return Ok(Compiler { route: Route::Debian, rustc, cargo, llvm });
-                }
+                Some(llvm) => return Ok(Compiler { route: Route::Debian, rustc: DEBIAN_RUSTC.into(), llvm }),
                 None => refused.push(format!("Debian's rustc-web does not come with LLVM {LLVM_MAJOR}")),
             }
         } else {
