@@ -8,4 +8,5 @@ pub mod units;
 pub mod event;
 
 pub mod failure;
+pub mod format;
 pub mod options;
