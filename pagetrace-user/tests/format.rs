@@ -207,8 +207,8 @@ fn every_flipped_bit_is_noticed() {
 
 #[test]
 fn ten_thousand_random_flips_in_a_larger_file() {
-    let events = touches(3000);
-    let file = file_of(&events, 700);
+    let events = touches(600);
+    let file = file_of(&events, 150);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for _ in 0..10_000 {
         let mut flipped = file.clone();

@@ -13,7 +13,7 @@ use crate::units::Nanos;
 ///
 /// What [`Encoder::take_ready`], [`Encoder::flush`] and [`Encoder::finish`] give, one after the other, is the
 /// file. Every piece ends with a whole block. Memory: one block, what is ready and not taken, and the frame
-/// tables (at most 1.8 MiB, grown as frames come).
+/// tables (at most 2.3 MiB, grown as frames come).
 #[derive(Debug)]
 pub struct Encoder {
     events: EventWriter,

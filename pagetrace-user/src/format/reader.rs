@@ -1,6 +1,6 @@
 //! Blocks into events: the reader of a trace file, from any stream.
 //!
-//! *Cost.* Holds one block, the contexts of it, the frame tables (at most 1.2 MiB) and, while it reads header or
+//! *Cost.* Holds one block, the contexts of it, the frame tables (at most 1.5 MiB) and, while it reads header or
 //! trailer, their text (at most [`super::TEXT_BYTES_MAX`]), whatever the bytes claim.
 
 use std::io::{self, Read};
@@ -167,7 +167,7 @@ impl<R: Read> Reader<R> {
 
     fn advance(&mut self) -> Result<Option<Event>, Bad> {
         while !self.ended {
-            if let Some(event) = self.from_open_block()? {
+            if let Some(event) = self.open_block_event()? {
                 self.outcome.events += 1;
                 return Ok(Some(event));
             }
@@ -184,7 +184,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next event of the open block; `None` when it is done, or there is none.
-    fn from_open_block(&mut self) -> Result<Option<Event>, Bad> {
+    fn open_block_event(&mut self) -> Result<Option<Event>, Bad> {
         let Some(open) = &mut self.open else { return Ok(None) };
         let mut rest = In { rest: self.block.get(self.payload_at..).unwrap_or_default() };
         if open.read < open.head.count {
