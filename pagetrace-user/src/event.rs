@@ -202,6 +202,7 @@ pub struct Scan {
 
 /// What stands at the head of a trace file: all that is known before the first event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Header {
     /// Version of the recorder, as text.
     pub recorder: String,
@@ -231,6 +232,7 @@ pub struct Header {
 
 /// An attach point, and why it is not attached if it is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Probe {
     pub name: String,
     pub attached: bool,
@@ -240,6 +242,7 @@ pub struct Probe {
 
 /// What stands at the end of a whole trace file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Trailer {
     /// CLOCK_MONOTONIC ns of the end of the recording.
     pub end: u64,
@@ -265,6 +268,7 @@ pub struct Trailer {
 
 /// One CPU's counters of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct CounterRow {
     pub cpu: u32,
     pub layer: String,

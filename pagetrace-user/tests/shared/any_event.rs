@@ -1,0 +1,172 @@
+//! Strategies for any event: every body, with extreme values more often than chance would have them.
+//!
+//! Included by test crates with `#[path = "shared/any_event.rs"] mod any_event;`.
+
+use pagetrace_user::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
+use pagetrace_user::units::{Bytes, Comm, Nanos, Pages, Pfn, Pid, Range, Tid};
+use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
+use proptest::sample::select;
+
+/// Numbers as they come in traces (small, page-aligned, near each other) and as they never should.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => 0u64..300,
+        4 => (0u64..0x8000).prop_map(|page| 0x7f00_0000_0000 + page * 4096),
+        2 => any::<u64>(),
+        1 => select(vec![0, 1, 4095, 4096, u64::from(u32::MAX), i64::MAX as u64, 1 << 63, u64::MAX - 4095, u64::MAX]),
+    ]
+}
+
+fn pfn() -> impl Strategy<Value = Pfn> {
+    prop_oneof![6 => 1000u64..1040, 2 => 0u64..1 << 28, 1 => number()].prop_map(Pfn)
+}
+
+fn range() -> impl Strategy<Value = Range> {
+    (number(), number()).prop_map(|(start, bytes)| Range::of(start, bytes))
+}
+
+fn order() -> impl Strategy<Value = u8> {
+    prop_oneof![6 => Just(0), 2 => Just(9), 1 => any::<u8>()]
+}
+
+fn comm() -> impl Strategy<Value = Comm> {
+    prop_oneof![
+        4 => select(vec!["", "redis-server", "khugepaged", "kworker/u4:1-ev"]).prop_map(Comm::of),
+        1 => any::<[u8; 16]>().prop_map(Comm),
+    ]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![8 => "\\PC{0,12}", 2 => "/[a-z/]{0,60}", 1 => Just("ü".repeat(8192))]
+}
+
+fn file() -> impl Strategy<Value = Option<FileId>> {
+    prop_oneof![Just(None), any::<u32>().prop_map(|id| Some(FileId(id)))]
+}
+
+fn word<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
+    select(all)
+}
+
+/// Any of the vma layer.
+fn vma() -> BoxedStrategy<Body> {
+    let call = || word(Call::ALL);
+    let began = || number().prop_map(Nanos);
+    prop_oneof![
+        (range(), any::<u32>(), any::<u32>(), file(), number(), call(), began()).prop_map(
+            |(range, prot, flags, file, offset, call, began)| Body::Map {
+                range,
+                prot,
+                flags,
+                file,
+                offset: Bytes(offset),
+                call,
+                began
+            }
+        ),
+        (range(), call(), began()).prop_map(|(range, call, began)| Body::Unmap { range, call, began }),
+        (number(), number()).prop_map(|(old, new)| Body::Brk { old, new }),
+        (range(), range(), any::<u32>(), began()).prop_map(|(old, new, flags, began)| Body::Remap {
+            old,
+            new,
+            flags,
+            began
+        }),
+        (range(), any::<i32>(), call(), began()).prop_map(|(range, advice, call, began)| Body::Advise {
+            range,
+            advice,
+            call,
+            began
+        }),
+        (range(), any::<u32>()).prop_map(|(range, prot)| Body::Protect { range, prot }),
+        (call(), number(), number(), any::<u32>()).prop_map(|(call, addr, bytes, errno)| Body::Failed {
+            call,
+            addr,
+            bytes: Bytes(bytes),
+            errno
+        }),
+        (any::<u32>(), text(), any::<bool>(), number(), number())
+            .prop_map(|(id, path, whole, dev, ino)| { Body::MapFile { id: FileId(id), path, whole, dev, ino } }),
+    ]
+    .boxed()
+}
+
+/// Any of the page layer.
+fn page() -> BoxedStrategy<Body> {
+    let member = || word(Member::ALL);
+    prop_oneof![
+        (number(), number(), word(Access::ALL), any::<bool>()).prop_map(|(addr, ip, access, kernel)| Body::Fault {
+            addr,
+            ip,
+            access,
+            kernel
+        }),
+        (prop_oneof![Just(None), number().prop_map(Some)], pfn(), order(), member(), number()).prop_map(
+            |(addr, pfn, order, member, level)| Body::Frame { addr, pfn, order, member, level: Pages(level) }
+        ),
+        (pfn(), order()).prop_map(|(pfn, order)| Body::Free { pfn, order }),
+        (member(), number()).prop_map(|(member, level)| Body::Rss { member, level: Pages(level) }),
+        (word(ScanKind::ALL), number(), prop_oneof![Just(None), number().prop_map(|began| Some(Nanos(began)))])
+            .prop_map(|(kind, value, began)| Body::Scan(Scan { kind, value, began })),
+    ]
+    .boxed()
+}
+
+/// Any of the task layer, and any from the recorder.
+fn other() -> BoxedStrategy<Body> {
+    prop_oneof![
+        (word(Start::ALL), any::<u32>()).prop_map(|(how, parent)| Body::Start { how, parent: Pid(parent) }),
+        (any::<u32>(), comm()).prop_map(|(child, child_comm)| Body::Fork { child: Pid(child), child_comm }),
+        (comm(), text()).prop_map(|(comm, exe)| Body::Exec { comm, exe }),
+        (any::<u8>(), any::<u8>()).prop_map(|(code, signal)| Body::Exit { code, signal }),
+        Just(Body::MmGone),
+        (word(Why::ALL), range(), any::<bool>()).prop_map(|(why, range, maps)| Body::Reading { why, range, maps }),
+        (range(), any::<u32>(), any::<bool>(), file(), number(), text()).prop_map(
+            |(range, prot, shared, file, offset, name)| Body::BaselineMap {
+                range,
+                prot,
+                shared,
+                file,
+                offset: Bytes(offset),
+                name
+            }
+        ),
+        (number(), number(), prop_oneof![Just(None), pfn().prop_map(Some)], any::<bool>(), any::<bool>()).prop_map(
+            |(addr, pages, pfn, file, swapped)| Body::BaselinePages { addr, pages: Pages(pages), pfn, file, swapped }
+        ),
+        (word(Layer::ALL), number(), number(), number()).prop_map(|(layer, from, to, count)| Body::Lost {
+            layer,
+            from: Nanos(from),
+            to: Nanos(to),
+            count
+        }),
+    ]
+    .boxed()
+}
+
+/// Any event, at any time.
+pub fn any_event() -> impl Strategy<Value = Event> {
+    let body = prop_oneof![vma(), page(), page(), other()];
+    let ts = prop_oneof![8 => 0u64..5000, 1 => any::<u64>()];
+    let cpu = prop_oneof![8 => 0u16..3, 1 => any::<u16>()];
+    let tid = prop_oneof![8 => 100u32..104, 1 => any::<u32>()];
+    let actor = prop_oneof![
+        8 => Just(None),
+        1 => (any::<u32>(), comm()).prop_map(|(tgid, comm)| Some(Actor { tgid: Pid(tgid), comm })),
+    ];
+    (ts, cpu, tid, actor, body).prop_map(|(ts, cpu, tid, actor, body)| Event {
+        ts: Nanos(ts),
+        cpu,
+        tid: Tid(tid),
+        actor,
+        body,
+    })
+}
+
+/// Up to `most` events in time order.
+pub fn any_events(most: usize) -> impl Strategy<Value = Vec<Event>> {
+    proptest::collection::vec(any_event(), 0..=most).prop_map(|mut events| {
+        events.sort_by_key(|event| event.ts);
+        events
+    })
+}
