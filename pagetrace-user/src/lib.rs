@@ -8,7 +8,6 @@ pub mod units;
 pub mod event;
 
 pub mod failure;
-pub mod format;
 pub mod options;
 pub mod host;
 

@@ -1,12 +1,11 @@
-//! What /proc tells of a process besides its pages: that it is there, is the one meant, and what it is.
+//! What /proc tells of a process besides its pages: that it is still the one meant, and what it is.
 
 use std::fs;
 use std::path::PathBuf;
 
-use procfs::process::{ProcState, Process};
+use procfs::process::Process;
 
 use crate::event::Header;
-use crate::failure::{Code, Failure};
 use crate::live::clock;
 use crate::units::{PAGE_BYTES, Pid};
 
@@ -14,39 +13,6 @@ use crate::units::{PAGE_BYTES, Pid};
 const TICK_NANOS: u64 = 10_000_000;
 /// Bytes of a page of a Go heap.
 const HEAP_PAGE_BYTES: u64 = 8192;
-
-/// Refuses what cannot be recorded: no such process, a kernel thread, a zombie, ourselves.
-pub fn check_target(pid: Pid) -> Result<(), Failure> {
-    let refuse = |why: &str, fix: &str| {
-        Err(Failure::new(Code::NoTarget, format!("cannot record process {pid}"), why, fix))
-    };
-    let find = "find the process with `ps -e` or `pgrep -a NAME`";
-    if pid.0 == std::process::id() {
-        return refuse("it is this recorder itself", find);
-    }
-    let number = i32::try_from(pid.0).unwrap_or(0);
-    let stat = match Process::new(number).and_then(|process| process.stat()) {
-        Ok(stat) => stat,
-        Err(procfs::ProcError::PermissionDenied(_)) => {
-            return refuse("/proc hides it from this user", "run with sudo");
-        }
-        Err(_) => return refuse("there is no such process", find),
-    };
-    if matches!(stat.state(), Ok(ProcState::Zombie | ProcState::Dead)) {
-        return refuse("it has ended and waits for its parent (a zombie): it has no memory", find);
-    }
-    if stat.vsize == 0 {
-        return refuse("it is a kernel thread: it has no memory of its own", "record a process, or all with -a");
-    }
-    let process = Process::new(number).ok();
-    let status = process.and_then(|process| process.status().ok());
-    match status {
-        Some(status) if u32::try_from(status.tgid) != Ok(pid.0) => {
-            refuse(&format!("it is a thread of process {}", status.tgid), &format!("use --pid {}", status.tgid))
-        }
-        _ => Ok(()),
-    }
-}
 
 /// Whether the process with this number is still the one that began then.
 #[must_use]

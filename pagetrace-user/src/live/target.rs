@@ -1,0 +1,219 @@
+//! One process of a recording: what is known of it, and its way into its file.
+//!
+//! *File.* It is made a moment after the process came into view ([`SETTLE`] or [`SETTLE_EVENTS`]), so that a program
+//! that is just being started gives it its name; until then events wait here.
+
+use std::collections::HashMap;
+
+use bytes::Bytes as Block;
+
+use crate::event::{Actor, Body, Event, FileId, Header, Trailer, Why};
+use crate::failure::Failure;
+use crate::format::Encoder;
+use crate::live::process;
+use crate::live::reading::Reading;
+use crate::live::writer::{FileNumber, Writer};
+use crate::store::Store;
+use crate::units::{Comm, Nanos, Pid, Tid};
+
+/// How long a new process may still change its name before its file is made.
+pub const SETTLE: Nanos = Nanos(60_000_000);
+/// Events that wait for that at most.
+const SETTLE_EVENTS: usize = 2048;
+
+/// A process, as the kernel tells it apart from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    pub pid: Pid,
+    pub start_boottime: u64,
+}
+
+/// Where its events go.
+enum Output {
+    Waiting(Vec<Event>),
+    Open { encoder: Box<Encoder>, number: FileNumber },
+    /// Ended: its blocks are written, only the trailer is missing.
+    Ended { encoder: Box<Encoder>, number: FileNumber },
+}
+
+pub struct Target {
+    pub identity: Identity,
+    pub comm: Comm,
+    /// Its present address space, as the kernel's maps know it.
+    pub mm: u64,
+    pub owner: u32,
+    pub seen_at: Nanos,
+    /// When its last thread ended.
+    pub exited: Option<Nanos>,
+    pub mm_gone: bool,
+    pub reading: Option<Reading>,
+    /// A reading that is due, why, and not before when.
+    pub due: Option<(Why, Nanos)>,
+    /// Shared segments attached, by address: their bytes.
+    pub segments: HashMap<u64, u64>,
+    pub levels: [u64; 4],
+    files: HashMap<(u64, u64, String), FileId>,
+    output: Output,
+    /// Events that came from records.
+    pub records: u64,
+    events: u64,
+}
+
+impl Target {
+    #[must_use]
+    pub fn new(identity: Identity, comm: Comm, mm: u64, owner: u32, seen_at: Nanos) -> Target {
+        Target {
+            identity,
+            comm,
+            mm,
+            owner,
+            seen_at,
+            exited: None,
+            mm_gone: false,
+            reading: None,
+            due: None,
+            segments: HashMap::new(),
+            levels: [0; 4],
+            files: HashMap::new(),
+            output: Output::Waiting(Vec::new()),
+            records: 0,
+            events: 0,
+        }
+    }
+
+    /// Adds an event. `true` when it is time to make the file ([`Target::open`]).
+    pub fn push(&mut self, event: Event, writer: &Writer) -> bool {
+        self.events += 1;
+        if !event.body.is_own() {
+            self.records += 1;
+        }
+        match &mut self.output {
+            Output::Waiting(events) => {
+                events.push(event);
+                events.len() >= SETTLE_EVENTS
+            }
+            Output::Open { encoder, number } | Output::Ended { encoder, number } => {
+                encoder.push(&event);
+                while let Some(block) = encoder.take_ready() {
+                    writer.append(*number, block);
+                }
+                false
+            }
+        }
+    }
+
+    /// Adds an event of the recorder's own.
+    pub fn push_own(&mut self, ts: Nanos, cpu: u16, body: Body, writer: &Writer) -> bool {
+        self.push(Event { ts, cpu, tid: Tid(0), actor: None, body }, writer)
+    }
+
+    /// The number of a file in this trace; an event tells what it stands for before it is first used.
+    pub fn file(&mut self, ts: Nanos, file: NamedFile, writer: &Writer) -> FileId {
+        let key = (file.dev, file.ino, file.path);
+        if let Some(id) = self.files.get(&key) {
+            return *id;
+        }
+        let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
+        let body = Body::MapFile { id, path: key.2.clone(), whole: file.whole, dev: key.0, ino: key.1 };
+        self.files.insert(key, id);
+        self.push_own(ts, 0, body, writer);
+        id
+    }
+
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.output, Output::Waiting(_))
+    }
+
+    /// Makes the file and puts in what waited.
+    ///
+    /// *Errors.* The store's.
+    pub fn open(&mut self, host: &Header, store: &Store, writer: &Writer, number: FileNumber) -> Result<(), Failure> {
+        let Output::Waiting(events) = &mut self.output else { return Ok(()) };
+        let events = std::mem::take(events);
+        let mut header = host.clone();
+        header.comm = self.comm.to_text();
+        process::describe(&mut header, self.identity.pid, self.identity.start_boottime);
+        let wall = host.clock_wall.saturating_add(self.seen_at.0.saturating_sub(host.clock_monotonic));
+        let file = store.create(self.comm, self.identity.pid, wall / 1_000_000_000)?;
+        writer.open(number, file);
+        let mut encoder = Box::new(Encoder::new(&header));
+        for event in &events {
+            encoder.push(event);
+            while let Some(block) = encoder.take_ready() {
+                writer.append(number, block);
+            }
+        }
+        writer.append(number, encoder.flush());
+        self.output = Output::Open { encoder, number };
+        Ok(())
+    }
+
+    /// Closes the current block, so that a crash from here on costs nothing of it.
+    pub fn flush(&mut self, writer: &Writer) {
+        if let Output::Open { encoder, number } = &mut self.output {
+            let block: Block = encoder.flush();
+            writer.append(*number, block);
+        }
+    }
+
+    /// The process has ended: what is left is the trailer.
+    pub fn end(&mut self, writer: &Writer) {
+        self.flush(writer);
+        self.reading = None;
+        self.due = None;
+        let output = std::mem::replace(&mut self.output, Output::Waiting(Vec::new()));
+        self.output = match output {
+            Output::Open { encoder, number } => Output::Ended { encoder, number },
+            other => other,
+        };
+    }
+
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.output, Output::Ended { .. })
+    }
+
+    /// Writes the trailer and finishes the file. Its number, events and bytes.
+    pub fn finish(&mut self, mut trailer: Trailer, writer: &Writer) -> Option<Finished> {
+        let (Output::Open { encoder, number } | Output::Ended { encoder, number }) = &mut self.output else {
+            return None;
+        };
+        trailer.records = self.records;
+        trailer.events = self.events;
+        trailer.own_events = self.events - self.records.min(self.events);
+        let block = encoder.finish(&trailer);
+        writer.append(*number, block);
+        writer.finish(*number);
+        Some(Finished { number: *number, events: self.events, bytes: encoder.bytes() })
+    }
+
+    /// Leaves the file unfinished, as far as it came.
+    pub fn keep(&mut self, writer: &Writer) {
+        self.flush(writer);
+        if let Output::Open { number, .. } | Output::Ended { number, .. } = &self.output {
+            writer.keep(*number);
+        }
+    }
+
+    /// The acting task as an event names it: nothing for the process's own threads.
+    #[must_use]
+    pub fn actor(&self, tgid: Pid, comm: impl FnOnce() -> Comm) -> Option<Actor> {
+        (tgid != self.identity.pid).then(|| Actor { tgid, comm: comm() })
+    }
+}
+
+/// A file and how it is called.
+pub struct NamedFile {
+    pub dev: u64,
+    pub ino: u64,
+    pub path: String,
+    pub whole: bool,
+}
+
+/// A file that has all it will have.
+pub struct Finished {
+    pub number: FileNumber,
+    pub events: u64,
+    pub bytes: u64,
+}
