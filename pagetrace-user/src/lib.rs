@@ -9,6 +9,8 @@ pub mod event;
 
 pub mod failure;
 pub mod format;
+pub mod input;
+pub mod store;
 pub mod options;
 pub mod host;
 
