@@ -319,7 +319,7 @@ fn an_event_from_the_past_takes_the_time_of_the_one_before() {
 #[test]
 fn what_is_no_trace_is_named() {
     let whole = file_of(&[], 1);
-    let error = |file: &[u8]| Reader::new(file).err().expect("an error");
+    let error = |file: &[u8]| Reader::new(file).expect_err("an error");
     assert!(matches!(error(b""), FormatError::Empty));
     assert!(matches!(error(b"\x7fELF\x02\x01\x01"), FormatError::Foreign { start } if start == b"\x7fELF\x02\x01\x01"));
     assert!(matches!(error(b"x"), FormatError::Foreign { .. }));

@@ -16,6 +16,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::record::RecordArgs;
 use crate::doctor;
+use crate::live;
 use crate::failure::{Code, Failure};
 use crate::units::Pid;
 
@@ -125,8 +126,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
 
     match line.command {
         None => {
-            let _options = line.record.options(&matches)?;
-            Err(Failure::new(Code::Failed, "cannot record", "this build has no recorder", ""))
+            live::record(line.record.options(&matches)?)
         }
         Some(Command::Doctor(args)) => {
             let report = doctor::examine(&args.output, &args.pid);

@@ -28,6 +28,12 @@ impl FrameTable {
         FrameTable { map, limit: limit / row * row }
     }
 
+    /// Frames that the table reaches.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Notes `owner` for each of the frames that has none; how many are beyond the table. Sorts `frames`.
     pub fn claim(&self, frames: &mut [u64], owner: u32) -> std::io::Result<u64> {
         frames.sort_unstable();

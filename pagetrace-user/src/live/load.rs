@@ -83,6 +83,7 @@ pub struct Kernel {
     owners: HashMap<MapData, u64, OwnerRow>,
     processes: HashMap<MapData, u32, u64>,
     pub frames: FrameTable,
+    pub frames_of_host: u64,
     words: [u64; word::COUNT],
     tallies_before: [u64; tally::COUNT],
     pub cpus: u32,
@@ -109,7 +110,8 @@ impl Kernel {
             ));
         }
         let cpus = possible_cpus()?;
-        let frame_limit = frames_spanned().min(MAX_FRAMES);
+        let frames_of_host = frames_spanned();
+        let frame_limit = frames_of_host.min(MAX_FRAMES);
         let rows = u32::try_from(frame_limit.div_ceil(u64::from(FRAMES_PER_ROW))).unwrap_or(u32::MAX);
         let exact = if cpus <= MAX_EXACT_CPUS { u64::from(cpus) } else { 0 };
 
@@ -141,6 +143,7 @@ impl Kernel {
             owners: take(&mut ebpf, "OWNERS")?,
             processes: take(&mut ebpf, "PROCESSES")?,
             frames: FrameTable::new(frames, u64::from(rows) * u64::from(FRAMES_PER_ROW)),
+            frames_of_host,
             words: [0; word::COUNT],
             tallies_before: [0; tally::COUNT],
             ebpf,

@@ -44,6 +44,7 @@ pub struct Merge {
     /// Time, place in `words`, number of words.
     held: Vec<(u64, u32, u8)>,
     last: u64,
+    watermark: u64,
     /// Records decoded so far, and those whose time was moved.
     pub decoded: u64,
     pub late: u64,
@@ -54,7 +55,7 @@ pub struct Merge {
 impl Merge {
     #[must_use]
     pub fn new(rings: Vec<Ring>) -> Merge {
-        Merge { rings, words: Vec::new(), held: Vec::new(), last: 0, decoded: 0, late: 0, unknown: 0 }
+        Merge { rings, words: Vec::new(), held: Vec::new(), last: 0, watermark: 0, decoded: 0, late: 0, unknown: 0 }
     }
 
     /// The rings themselves, before the merge begins.
@@ -92,6 +93,7 @@ impl Merge {
             }
         }
         self.decoded += round.records as u64;
+        self.watermark = self.watermark.max(watermark);
         self.give_out(watermark, give);
         round
     }
@@ -131,9 +133,12 @@ impl Merge {
         Nanos(self.last)
     }
 
-    /// Moves the last time forward: what is older and comes later is late.
-    pub fn advance(&mut self, to: Nanos) {
-        self.last = self.last.max(to.0);
+    /// Reads until every event before a time is given out, and none after: that time.
+    pub fn settle(&mut self, give: &mut dyn FnMut(Nanos, &Words)) -> Nanos {
+        while self.round(give).more {}
+        // What comes in later and is older would be late from here on.
+        self.last = self.last.max(self.watermark);
+        Nanos(self.last)
     }
 
     /// Records held back.

@@ -12,9 +12,11 @@ use std::io;
 
 use crate::event::{Body, Why};
 use crate::live::frames::FrameTable;
+use crate::live::clock;
 use crate::live::maps::{self, Mapping, Name, USER_END};
 use crate::live::pagemap::{Entry, Pagemap, Scanned, ZeroFrames};
-use crate::units::{PAGE_BYTES, Pages, Pfn, Pid, Range};
+use crate::live::process;
+use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range};
 
 /// Pages of one step.
 const PIECE_PAGES: u64 = 32 << 10;
@@ -24,7 +26,9 @@ const MAX_AGAIN: u32 = 4;
 /// A reading in progress.
 pub struct Reading {
     pub why: Why,
+    pub began: Nanos,
     pid: Pid,
+    start_boottime: u64,
     pagemap: Option<Pagemap>,
     mappings: Vec<Mapping>,
     next: u64,
@@ -45,8 +49,8 @@ pub enum Step {
 
 impl Reading {
     #[must_use]
-    pub fn new(pid: Pid, why: Why) -> Reading {
-        Reading { why, pid, pagemap: None, mappings: Vec::new(), next: 0, disturbed: false }
+    pub fn new(pid: Pid, start_boottime: u64, why: Why) -> Reading {
+        Reading { why, began: clock::now(), pid, start_boottime, pagemap: None, mappings: Vec::new(), next: 0, disturbed: false }
     }
 
     /// Does the next step; see the module for when.
@@ -55,7 +59,8 @@ impl Reading {
             let (Ok(mappings), Ok(pagemap)) = (maps::read(self.pid), Pagemap::open(self.pid)) else {
                 return Step::Gone;
             };
-            if mappings.is_empty() {
+            // Looked at after both are open: a number given to another process meanwhile shows.
+            if mappings.is_empty() || !process::is_still(self.pid, self.start_boottime) {
                 return Step::Gone;
             }
             self.mappings.clone_from(&mappings);

@@ -49,6 +49,8 @@ pub struct Target {
     pub reading: Option<Reading>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
+    /// The earliest time of the next repair.
+    pub next_repair: Nanos,
     /// Shared segments attached, by address: their bytes.
     pub segments: HashMap<u64, u64>,
     pub levels: [u64; 4],
@@ -72,6 +74,7 @@ impl Target {
             mm_gone: false,
             reading: None,
             due: None,
+            next_repair: Nanos(0),
             segments: HashMap::new(),
             levels: [0; 4],
             files: HashMap::new(),

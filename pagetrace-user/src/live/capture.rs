@@ -1,0 +1,422 @@
+//! The capture: one thread that drains the rings, merges, routes, and reads /proc between the events.
+//!
+//! *Pace.* While records come it looks again after [`BUSY_PAUSE`]; when nothing comes it looks at the empty rings for
+//! the spin time, then sleeps longer and longer, up to [`IDLE_PAUSE`]. Programs never wake it: a ring of the default
+//! size holds what comes in a pause many times over.
+//! *End*, in this order: levels and pages are read once more; the programs stop emitting; the rings are drained until
+//! everything emitted is decoded; the merge is flushed; trailers; fsync and rename; detach.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use pagetrace_common::control::{tally, word};
+
+use crate::event::{Body, Trailer, Why};
+use crate::failure::Failure;
+use crate::live::clock;
+use crate::live::command::Running;
+use crate::live::load::Kernel;
+use crate::live::loss::{self, Losses};
+use crate::live::maps::Name;
+use crate::live::merge::Merge;
+use crate::live::pagemap::ZeroFrames;
+use crate::live::reading::{Reading, Step, word_of};
+use crate::live::route::{REPAIR_PAUSE, Route};
+use crate::live::target::NamedFile;
+use crate::units::{Nanos, Range};
+
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+const IDLE_PAUSE: Duration = Duration::from_millis(20);
+/// How often files are made and blocks closed: a crash costs at most this and a pause.
+const HOUSE_PERIOD: Nanos = Nanos(40_000_000);
+/// How often counters are looked at.
+const LOOK_PERIOD: Nanos = Nanos(10_000_000);
+/// How often the progress is told.
+const TELL_PERIOD: Nanos = Nanos(1_000_000_000);
+/// How long the rings may take to give the last records that are being written while the programs stop.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// A repair reads for at most this part of the time.
+const REPAIR_SHARE: u64 = 100;
+
+/// What ends a recording from outside, and how far it is.
+#[derive(Debug, Default)]
+pub struct Control {
+    stop: AtomicU8,
+    abort: AtomicBool,
+}
+
+/// Why a recording ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    Interrupted = 1,
+    Terminated = 2,
+    Duration = 3,
+    Exited = 4,
+}
+
+impl Control {
+    /// Asks for an orderly end; the first reason stays.
+    pub fn stop(&self, why: Stop) {
+        let _ = self.stop.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Asks for an end at once, files unfinished.
+    pub fn abort(&self) {
+        self.abort.store(true, Ordering::SeqCst);
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.abort.load(Ordering::SeqCst)
+    }
+
+    fn stopped(&self) -> Option<Stop> {
+        match self.stop.load(Ordering::SeqCst) {
+            1 => Some(Stop::Interrupted),
+            2 => Some(Stop::Terminated),
+            3 => Some(Stop::Duration),
+            4 => Some(Stop::Exited),
+            _ => None,
+        }
+    }
+}
+
+impl Stop {
+    /// As the trailer has it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Stop::Interrupted => "interrupted",
+            Stop::Terminated => "terminated",
+            Stop::Duration => "duration",
+            Stop::Exited => "exited",
+        }
+    }
+}
+
+/// Where a recording is, for the line on a terminal.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub since: Nanos,
+    pub events: u64,
+    pub processes: usize,
+    pub lost: u64,
+}
+
+/// How a capture ended.
+pub enum End {
+    /// Files have their trailers; this is the part that is common to all.
+    Finished(Trailer),
+    Aborted,
+}
+
+pub struct Capture {
+    pub kernel: Kernel,
+    pub merge: Merge,
+    pub route: Route,
+    pub zero: ZeroFrames,
+    pub spin: Duration,
+    losses: Losses,
+    lost: u64,
+    /// A gap hid levels or whole processes: walk again not before this.
+    walk_due: Option<Nanos>,
+    looked: Nanos,
+    housed: Nanos,
+    told: Nanos,
+    began: Nanos,
+}
+
+impl Capture {
+    #[must_use]
+    pub fn new(kernel: Kernel, merge: Merge, route: Route, zero: ZeroFrames, spin: Duration) -> Capture {
+        let now = clock::now();
+        let losses = Losses::new(kernel.cpus, now);
+        Capture {
+            kernel,
+            merge,
+            route,
+            zero,
+            spin,
+            losses,
+            lost: 0,
+            walk_due: None,
+            looked: now,
+            housed: now,
+            told: now,
+            began: now,
+        }
+    }
+
+    /// Reads what already runs: on return every process found has its baseline in its file.
+    pub fn baseline(&mut self, control: &Control) -> Result<(), Failure> {
+        self.kernel.walk()?;
+        self.settle();
+        while !control.is_aborted() && control.stopped().is_none() && self.read_step(self.merge.last(), Some(Why::Start)) {
+            self.look();
+        }
+        Ok(())
+    }
+
+    /// Records until something ends it. `tell` gets the progress about once a second.
+    pub fn run(
+        &mut self,
+        control: &Control,
+        command: &mut Option<Running>,
+        ends_by_itself: bool,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<End, Failure> {
+        let mut pause = BUSY_PAUSE;
+        let mut idle_since = Instant::now();
+        let why = loop {
+            if control.is_aborted() {
+                return Ok(self.abort());
+            }
+            if let Some(failure) = self.failure() {
+                return self.fail(failure);
+            }
+            if let Some(why) = control.stopped() {
+                break why;
+            }
+            let round = self.round();
+            let now = clock::now();
+            self.tend(now, tell)?;
+            let read = self.read_step(now, None);
+            if let Some(running) = command {
+                running.collect();
+            }
+            let over = self.route.alive() == 0 && self.walk_due.is_none();
+            if ends_by_itself && over && command.as_ref().is_none_or(|running| !running.is_running()) {
+                break Stop::Exited;
+            }
+            if round > 0 || read {
+                pause = BUSY_PAUSE;
+                idle_since = Instant::now();
+            }
+            if self.merge.held() > 0 && round > RUSH_RECORDS || read {
+                continue;
+            }
+            if idle_since.elapsed() < self.spin {
+                std::hint::spin_loop();
+                continue;
+            }
+            std::thread::sleep(pause);
+            if round == 0 {
+                pause = (pause * 2).min(IDLE_PAUSE);
+            }
+        };
+        self.finish(control, why)
+    }
+
+    /// Closes the books: see the module for the order.
+    fn finish(&mut self, control: &Control, why: Stop) -> Result<End, Failure> {
+        self.settle();
+        self.kernel.walk()?;
+        self.settle();
+        self.route.keep_house(clock::now());
+        self.route.open_all();
+        for target in self.route.targets.values_mut().filter(|target| !target.has_ended()) {
+            target.reading = None;
+            target.due = (target.exited.is_none()).then_some((Why::End, Nanos(0)));
+        }
+        while self.read_step(clock::now(), Some(Why::End)) {
+            self.look();
+            if control.is_aborted() {
+                return Ok(self.abort());
+            }
+        }
+        self.kernel.set(word::ON, 0)?;
+        let until = Instant::now() + DRAIN_PATIENCE;
+        loop {
+            self.settle();
+            // A program that was running while the switch was turned may still be writing its record.
+            if self.merge.decoded >= loss::emitted(&self.kernel) || Instant::now() > until {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.look();
+        self.route.open_all();
+        if let Some(failure) = self.failure() {
+            return self.fail(failure);
+        }
+        let trailer = self.trailer(why.word());
+        self.route.finish_all(&trailer);
+        Ok(End::Finished(trailer))
+    }
+
+    fn abort(&mut self) -> End {
+        // Nothing that was captured is thrown away: what is whole stays in the unfinished files.
+        self.settle();
+        self.route.keep_all();
+        End::Aborted
+    }
+
+    fn fail(&mut self, failure: Failure) -> Result<End, Failure> {
+        self.route.keep_all();
+        Err(failure)
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        self.route.failure.clone().or_else(|| self.route.writer.failure())
+    }
+
+    fn trailer(&self, reason: &str) -> Trailer {
+        Trailer {
+            end: clock::now().0,
+            reason: reason.to_owned(),
+            counters: loss::rows(&self.kernel),
+            decoded: self.merge.decoded,
+            written: self.route.written,
+            skipped: self.route.skipped + self.merge.unknown,
+            late: self.merge.late,
+            recursion_misses: self.kernel.recursion_misses(),
+            frames_unjoined: self.kernel.tally(tally::FRAMES_BEYOND) + self.kernel.tally(tally::MAP_FULL),
+            ..Trailer::default()
+        }
+    }
+
+    /// One round of the merge; the number of records.
+    fn round(&mut self) -> usize {
+        let route = &mut self.route;
+        let records = self.merge.round(&mut |ts, words| route.take(ts, words)).records;
+        self.mute();
+        records
+    }
+
+    fn settle(&mut self) -> Nanos {
+        let route = &mut self.route;
+        let at = self.merge.settle(&mut |ts, words| route.take(ts, words));
+        self.mute();
+        at
+    }
+
+    fn mute(&mut self) {
+        for mm in self.route.to_mute.drain(..) {
+            self.kernel.mute(mm);
+        }
+    }
+
+    /// What has to be done now and then.
+    fn tend(&mut self, now: Nanos, tell: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+        if now.since(self.looked) >= LOOK_PERIOD {
+            self.look();
+        }
+        if now.since(self.housed) >= HOUSE_PERIOD {
+            self.housed = now;
+            self.route.keep_house(now);
+        }
+        if self.walk_due.is_some_and(|due| due <= now) {
+            self.walk_due = None;
+            self.kernel.walk()?;
+        }
+        if now.since(self.told) >= TELL_PERIOD {
+            self.told = now;
+            let (events, processes) = (self.route.written, self.route.alive());
+            tell(Progress { since: self.began, events, processes, lost: self.lost });
+        }
+        Ok(())
+    }
+
+    /// Puts gaps into every file that is open, and has what they hid read again.
+    fn look(&mut self) {
+        let now = clock::now();
+        self.looked = now;
+        let gaps = self.losses.look(&self.kernel, now);
+        if gaps.is_empty() {
+            return;
+        }
+        let ts = self.merge.last();
+        for (cpu, body) in gaps {
+            if let Body::Lost { count, .. } = body {
+                self.lost += count;
+            }
+            for target in self.route.targets.values_mut().filter(|target| !target.has_ended()) {
+                target.push_own(ts, cpu, body.clone(), &self.route.writer);
+            }
+        }
+        let due = Nanos(now.0.saturating_add(REPAIR_PAUSE.0));
+        self.walk_due.get_or_insert(due);
+        for target in self.route.targets.values_mut().filter(|target| !target.has_ended()) {
+            match &mut target.due {
+                Some((Why::Drift, at)) => target.due = Some((Why::Lost, (*at).min(due))),
+                Some(_) => {}
+                none => *none = Some((Why::Lost, due)),
+            }
+        }
+    }
+
+    /// Does one step of one reading that is due; `false` when there is none (or none for the reason `only`).
+    fn read_step(&mut self, now: Nanos, only: Option<Why>) -> bool {
+        let wanted = |why: Why| only.is_none_or(|only| only == why);
+        let chosen = self.route.targets.iter_mut().find(|(_, target)| {
+            !target.has_ended()
+                && match (&target.reading, target.due) {
+                    (Some(reading), _) => wanted(reading.why),
+                    (None, Some((why, at))) => wanted(why) && at <= now,
+                    (None, None) => false,
+                }
+        });
+        let Some((&index, target)) = chosen else { return false };
+        if target.reading.is_none()
+            && let Some((why, _)) = target.due.take()
+        {
+            target.reading = Some(Reading::new(target.identity.pid, target.identity.start_boottime, why));
+        }
+        self.step(index);
+        true
+    }
+
+    fn step(&mut self, index: u32) {
+        let at = self.settle();
+        let writer = &self.route.writer;
+        let Some(target) = self.route.targets.get_mut(&index) else { return };
+        // The merge may have brought an exec: then another reading is due, of another address space.
+        let Some(mut reading) = target.reading.take() else { return };
+        let why = reading.why;
+        let owner = target.owner;
+        match reading.step(&self.kernel.frames, self.zero, owner) {
+            Step::Maps(mappings) => {
+                let mut rows = Vec::new();
+                for mapping in mappings {
+                    let name = word_of(&mapping.name);
+                    let file = match mapping.name {
+                        Name::File { dev, ino, path } => {
+                            Some(target.file(at, NamedFile { dev, ino, path, whole: true }, writer))
+                        }
+                        Name::Word(_) => None,
+                    };
+                    let (range, prot, shared, offset) = (mapping.range, mapping.prot, mapping.shared, mapping.offset);
+                    rows.push(Body::BaselineMap { range, prot, shared, file, offset, name });
+                }
+                target.push_own(at, 0, Body::Reading { why, range: Range::default(), maps: true }, writer);
+                for row in rows {
+                    target.push_own(at, 0, row, writer);
+                }
+                target.reading = Some(reading);
+            }
+            Step::Pages(range, rows) => {
+                target.push_own(at, 0, Body::Reading { why, range, maps: false }, writer);
+                for row in rows {
+                    target.push_own(at, 0, row, writer);
+                }
+                target.reading = Some(reading);
+            }
+            Step::Done => {
+                let took = clock::now().since(reading.began);
+                let pause = REPAIR_PAUSE.0.max(took.0.saturating_mul(REPAIR_SHARE));
+                if reading.disturbed && why != Why::End {
+                    target.due.get_or_insert((Why::Drift, Nanos(0)));
+                }
+                let earliest = Nanos(clock::now().0.saturating_add(pause));
+                if let Some((Why::Drift | Why::Lost, due)) = &mut target.due {
+                    *due = (*due).max(earliest);
+                }
+                target.next_repair = earliest;
+            }
+            Step::Gone => {}
+        }
+    }
+}
+
+/// Records of a round above which the next one begins at once.
+const RUSH_RECORDS: usize = 16 << 10;
+

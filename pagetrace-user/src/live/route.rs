@@ -1,0 +1,376 @@
+//! Route: every record to the process that owns the address space, and into its file.
+//!
+//! *Invariant.* Each decoded record is written (it became one event of one file) or skipped (nobody's any more, or of
+//! a process that the selection does not want).
+//! *Bound.* Names and paths that are kept to spare /proc are forgotten when they become many.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pagetrace_common::record::NAME_WORDS;
+
+use crate::event::{Body, Call, Event, Header, Member, Scan, ScanKind, Start, Trailer, Why};
+use crate::failure::Failure;
+use crate::live::decode::{Decoded, FileKey, What, decode};
+use crate::live::maps::{self, Name};
+use crate::live::merge::Words;
+use crate::live::process;
+use crate::live::select::Rule;
+use crate::live::target::{Finished, Identity, NamedFile, SETTLE, Target};
+use crate::live::writer::{FileNumber, Writer};
+use crate::store::Store;
+use crate::units::{Bytes, Comm, Nanos, Pid, Range};
+
+/// Names or paths kept at most.
+const CACHE_LIMIT: usize = 4096;
+/// How long after its last thread a process's address space may stay before its file counts as ended.
+const EXIT_PATIENCE: Nanos = Nanos(1_000_000_000);
+/// Ended files that wait for the session's totals at most; older ones are finished without them.
+const ENDED_LIMIT: usize = 1024;
+/// `SCAN_SUCCEED` (mm/khugepaged.c).
+const SCAN_SUCCEED: u64 = 1;
+/// The least time between two readings of one process that repair its pages.
+pub const REPAIR_PAUSE: Nanos = Nanos(2_000_000_000);
+
+/// A finished file, for the summary.
+#[derive(Clone, Debug)]
+pub struct FileReport {
+    pub identity: Identity,
+    pub comm: Comm,
+    pub number: FileNumber,
+    pub events: u64,
+    pub bytes: u64,
+    pub path: Option<PathBuf>,
+}
+
+pub struct Route {
+    rule: Rule,
+    store: Arc<Store>,
+    pub writer: Writer,
+    host: Header,
+    pub targets: BTreeMap<u32, Target>,
+    next: u32,
+    by_owner: HashMap<u32, u32>,
+    by_identity: HashMap<Identity, u32>,
+    verdicts: HashMap<Pid, bool>,
+    paths: HashMap<(u64, u64), NamedPath>,
+    comms: HashMap<Pid, Comm>,
+    /// Address spaces that turned out not to be wanted.
+    pub to_mute: Vec<u64>,
+    pub finished: Vec<FileReport>,
+    /// Targets in the order of their ends.
+    ended: std::collections::VecDeque<u32>,
+    pub written: u64,
+    pub skipped: u64,
+    pub failure: Option<Failure>,
+}
+
+#[derive(Clone)]
+struct NamedPath {
+    path: String,
+    whole: bool,
+}
+
+impl Route {
+    #[must_use]
+    pub fn new(rule: Rule, store: Arc<Store>, writer: Writer, host: Header) -> Route {
+        Route {
+            rule,
+            store,
+            writer,
+            host,
+            targets: BTreeMap::new(),
+            next: 0,
+            by_owner: HashMap::new(),
+            by_identity: HashMap::new(),
+            verdicts: HashMap::new(),
+            paths: HashMap::new(),
+            comms: HashMap::new(),
+            to_mute: Vec::new(),
+            finished: Vec::new(),
+            ended: std::collections::VecDeque::new(),
+            written: 0,
+            skipped: 0,
+            failure: None,
+        }
+    }
+
+    /// Takes one record.
+    pub fn take(&mut self, ts: Nanos, words: &Words) {
+        let record = decode(ts, words);
+        if let What::Intro { mm, start_boottime, parent, comm, how } = record.what {
+            let identity = Identity { pid: record.tgid, start_boottime };
+            return self.introduce(ts, &record, identity, Introduced { mm, parent, comm, how });
+        }
+        let index = self.by_owner.get(&record.owner).copied();
+        let Some(target) = index.and_then(|index| self.targets.get_mut(&index)) else {
+            self.skipped += 1;
+            return;
+        };
+        let comms = &mut self.comms;
+        let actor = target.actor(record.tgid, || record.comm.unwrap_or_else(|| comm_of(comms, record.tgid)));
+        let body = match record.what {
+            What::Event(body) => body,
+            What::MapOfFile { range, prot, flags, offset, began, file } => {
+                let named = name_file(&mut self.paths, target.identity.pid, range, file);
+                let file = Some(target.file(ts, named, &self.writer));
+                Body::Map { range, prot, flags, file, offset, call: Call::Mmap, began }
+            }
+            What::Attach { addr, shmid, began } => {
+                let bytes = segment_bytes(target.identity.pid, addr, shmid);
+                target.segments.insert(addr, bytes);
+                // A shared mapping, as `mmap` has it: MAP_SHARED.
+                let range = Range::of_pages(addr, bytes);
+                Body::Map { range, prot: 3, flags: 1, file: None, offset: Bytes(0), call: Call::Shmat, began }
+            }
+            What::Detach { addr, began } => {
+                let bytes = target.segments.remove(&addr).unwrap_or(0);
+                Body::Unmap { range: Range::of_pages(addr, bytes), call: Call::Shmdt, began }
+            }
+            What::Intro { .. } | What::Unknown => {
+                self.skipped += 1;
+                return;
+            }
+        };
+        notice(target, ts, record.owner, &body, actor.is_some());
+        let gone = matches!(body, Body::MmGone);
+        let full = target.push(Event { ts, cpu: record.cpu, tid: record.tid, actor, body }, &self.writer);
+        self.written += 1;
+        if gone {
+            self.by_owner.remove(&record.owner);
+        }
+        if full && let Some(index) = index {
+            self.open(index);
+        }
+    }
+
+    fn introduce(&mut self, ts: Nanos, record: &Decoded, identity: Identity, new: Introduced) {
+        let parent = self.verdicts.get(&new.parent).copied();
+        let admitted = self.rule.admits(identity.pid, new.comm, parent);
+        if self.verdicts.len() >= CACHE_LIMIT {
+            self.verdicts.clear();
+        }
+        self.verdicts.insert(identity.pid, admitted);
+        self.comms.insert(identity.pid, new.comm);
+        if !admitted {
+            self.to_mute.push(new.mm);
+            self.skipped += 1;
+            return;
+        }
+        let known = self.by_identity.get(&identity).copied();
+        let body = match known {
+            Some(_) if new.how == Start::Executed => {
+                Body::Exec { comm: new.comm, exe: process::exe(identity.pid) }
+            }
+            Some(_) => {
+                // The same address space, brought into view twice at once: the second owner never acts.
+                self.skipped += 1;
+                return;
+            }
+            None => Body::Start { how: new.how, parent: new.parent },
+        };
+        let index = known.unwrap_or(self.next);
+        if known.is_none() {
+            self.next += 1;
+            self.by_identity.insert(identity, index);
+            self.targets.insert(index, Target::new(identity, new.comm, new.mm, record.owner, ts));
+        }
+        self.by_owner.insert(record.owner, index);
+        let Some(target) = self.targets.get_mut(&index) else { return };
+        target.mm = new.mm;
+        target.owner = record.owner;
+        target.mm_gone = false;
+        target.comm = new.comm;
+        target.reading = None;
+        target.due = Some((Why::Start, ts));
+        target.segments.clear();
+        target.levels = [0; 4];
+        let full = target.push(Event { ts, cpu: record.cpu, tid: record.tid, actor: None, body }, &self.writer);
+        self.written += 1;
+        if full {
+            self.open(index);
+        }
+    }
+
+    fn open(&mut self, index: u32) {
+        if let Some(target) = self.targets.get_mut(&index)
+            && let Err(failure) = target.open(&self.host, &self.store, &self.writer, FileNumber(index))
+        {
+            self.failure.get_or_insert(failure);
+        }
+    }
+
+    /// Makes the files that are due, ends those whose process is gone, closes blocks.
+    pub fn keep_house(&mut self, now: Nanos) {
+        let indices: Vec<u32> = self.targets.iter().filter(|(_, target)| !target.has_ended()).map(|(at, _)| *at).collect();
+        for index in indices {
+            let Some(target) = self.targets.get(&index) else { continue };
+            let over = target.exited.is_some_and(|exited| target.mm_gone || now.since(exited) > EXIT_PATIENCE);
+            if target.is_waiting() && (over || now.since(target.seen_at) > SETTLE) {
+                self.open(index);
+            }
+            let Some(target) = self.targets.get_mut(&index) else { continue };
+            if over {
+                target.end(&self.writer);
+                self.by_identity.remove(&target.identity);
+                self.ended.push_back(index);
+            } else {
+                target.flush(&self.writer);
+            }
+        }
+        while self.ended.len() > ENDED_LIMIT {
+            let Some(index) = self.ended.pop_front() else { break };
+            let trailer = Trailer { end: now.0, reason: "exited".to_owned(), ..Trailer::default() };
+            self.finish(index, &trailer);
+        }
+    }
+
+    /// How many processes are being recorded.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.targets.values().filter(|target| !target.has_ended()).count()
+    }
+
+    /// Opens whatever still waits, so that every process has its file.
+    pub fn open_all(&mut self) {
+        let waiting: Vec<u32> = self.targets.iter().filter(|(_, target)| target.is_waiting()).map(|(at, _)| *at).collect();
+        for index in waiting {
+            self.open(index);
+        }
+    }
+
+    /// Finishes every file with the session's totals.
+    pub fn finish_all(&mut self, trailer: &Trailer) {
+        let indices: Vec<u32> = self.targets.keys().copied().collect();
+        for index in indices {
+            self.finish(index, trailer);
+        }
+    }
+
+    fn finish(&mut self, index: u32, trailer: &Trailer) {
+        let Some(mut target) = self.targets.remove(&index) else { return };
+        let mut trailer = trailer.clone();
+        if target.exited.is_some() {
+            trailer.reason = "exited".to_owned();
+        }
+        if let Some(Finished { number, events, bytes }) = target.finish(trailer, &self.writer) {
+            let (identity, comm) = (target.identity, target.comm);
+            self.finished.push(FileReport { identity, comm, number, events, bytes, path: None });
+        }
+        self.by_owner.retain(|_, at| *at != index);
+    }
+
+    /// Leaves every file unfinished.
+    pub fn keep_all(&mut self) {
+        for target in self.targets.values_mut() {
+            target.keep(&self.writer);
+        }
+        self.targets.clear();
+    }
+}
+
+struct Introduced {
+    mm: u64,
+    parent: Pid,
+    comm: Comm,
+    how: Start,
+}
+
+/// Keeps what later decisions rest on: levels, ends, and whether pages came or went at places that no event tells.
+fn notice(target: &mut Target, ts: Nanos, owner: u32, body: &Body, by_other: bool) {
+    let mut unplaced = false;
+    match body {
+        Body::Rss { member, level } | Body::Frame { member, level, .. } => {
+            let placed = matches!(body, Body::Frame { .. });
+            if let Some(last) = target.levels.get_mut(usize::from(member.code())) {
+                unplaced = !placed && *member != Member::Swap && (level.0 > *last || (by_other && level.0 < *last));
+                *last = level.0;
+            }
+        }
+        Body::Scan(Scan { kind: ScanKind::Collapse, value: SCAN_SUCCEED, .. }) => unplaced = true,
+        Body::Remap { .. } => {
+            if let Some(reading) = &mut target.reading {
+                reading.disturbed = true;
+            }
+        }
+        Body::Exit { .. } => target.exited = Some(ts),
+        Body::MmGone if owner == target.owner => target.mm_gone = true,
+        _ => {}
+    }
+    if unplaced && target.due.is_none() {
+        match &mut target.reading {
+            Some(reading) => reading.disturbed = true,
+            None => {
+                let due = ts.0.saturating_add(REPAIR_PAUSE.0);
+                target.due = Some((Why::Drift, Nanos(due).max(target.next_repair)));
+            }
+        }
+    }
+}
+
+/// The name of an acting task whose record has no room for it.
+fn comm_of(comms: &mut HashMap<Pid, Comm>, tgid: Pid) -> Comm {
+    if comms.len() >= CACHE_LIMIT {
+        comms.clear();
+    }
+    *comms.entry(tgid).or_insert_with(|| {
+        let text = std::fs::read_to_string(format!("/proc/{tgid}/comm")).unwrap_or_default();
+        Comm::of(text.trim_end())
+    })
+}
+
+/// The whole path of a file that was just mapped: as the process's own maps show it, or as it was when another mapping
+/// of the same file was read; the last component where neither is there any more.
+fn name_file(
+    paths: &mut HashMap<(u64, u64), NamedPath>,
+    pid: Pid,
+    range: Range,
+    file: FileKey,
+) -> NamedFile {
+    let key = (file.dev, file.ino);
+    if let Some(known) = paths.get(&key).filter(|known| is_named(&known.path, &file.name)) {
+        return NamedFile { dev: file.dev, ino: file.ino, path: known.path.clone(), whole: known.whole };
+    }
+    let mappings = maps::read(pid).unwrap_or_default();
+    let found = mappings.iter().find(|mapping| mapping.range.contains(range.start));
+    let named = match found.map(|mapping| &mapping.name) {
+        Some(Name::File { path, .. }) if is_named(path, &file.name) => {
+            Some(NamedPath { path: path.clone(), whole: true })
+        }
+        _ => None,
+    };
+    if paths.len() >= CACHE_LIMIT {
+        paths.clear();
+    }
+    if let Some(named) = &named {
+        paths.insert(key, named.clone());
+    }
+    let named = named.unwrap_or(NamedPath { path: file.name, whole: false });
+    NamedFile { dev: file.dev, ino: file.ino, path: named.path, whole: named.whole }
+}
+
+/// Whether a path, as maps show it, ends in this name, as a record has it (cut where it is long).
+fn is_named(path: &str, name: &str) -> bool {
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    let last = path.rsplit('/').next().unwrap_or(path);
+    last == name || (name.len() >= NAME_WORDS * 8 - 1 && last.starts_with(name))
+}
+
+/// The size of a System V segment: as it is mapped, or as the kernel lists it.
+fn segment_bytes(pid: Pid, addr: u64, shmid: i32) -> u64 {
+    let mappings = maps::read(pid).unwrap_or_default();
+    if let Some(mapping) = mappings.iter().find(|mapping| mapping.range.start == addr) {
+        return mapping.range.bytes().0;
+    }
+    // Columns of /proc/sysvipc/shm: key shmid perms size ...
+    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+    table
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            (words.next()?.parse() == Ok(shmid)).then(|| words.nth(1)?.parse().ok())?
+        })
+        .next()
+        .unwrap_or(0)
+}

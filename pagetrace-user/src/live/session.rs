@@ -1,0 +1,303 @@
+//! One recording, from the checks before it to its summary.
+//!
+//! Two threads of ours: this one waits for signals and the clock (tokio), the other captures.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagetrace_common::control::word;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::failure::{Code, Failure};
+use crate::host::{self, Namespace};
+use crate::live::calibrate;
+use crate::live::capture::{Capture, Control, End, Progress, Stop};
+use crate::live::clock;
+use crate::live::command::{Running, Stopped};
+use crate::live::layout;
+use crate::live::load::{Kernel, LoadOptions};
+use crate::live::merge::Merge;
+use crate::live::process;
+use crate::live::route::Route;
+use crate::live::select::Rule;
+use crate::live::summary::Summary;
+use crate::live::writer::Writer;
+use crate::options::{RecordOptions, Select};
+use crate::store::Store;
+use crate::units::Pid;
+
+/// How long an abort may take before the process ends without it.
+const ABORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Records as asked, to the end of the recording.
+///
+/// *Errors.* Those of the checks (exit codes 2 to 5), of the kernel, and of writing; nothing is left behind.
+pub fn record(options: RecordOptions) -> Result<Code, Failure> {
+    check(&options)?;
+    let store = Arc::new(Store::open(&options.directory, options.prefix.as_deref(), options.force)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Failed, "cannot wait for signals", error.to_string(), ""))?;
+    let code = runtime.block_on(supervise(options, &store));
+    drop(store);
+    code
+}
+
+/// What can be refused before anything is touched.
+fn check(options: &RecordOptions) -> Result<(), Failure> {
+    let missing = host::missing_capabilities()
+        .map_err(|error| Failure::new(Code::Privilege, "cannot read our own privileges", error.to_string(), "run with sudo"))?;
+    if let Some(first) = missing.first() {
+        let names: Vec<String> = missing.iter().map(|need| need.capability.to_string()).collect();
+        return Err(Failure::new(
+            Code::Privilege,
+            "cannot record",
+            format!("this process lacks {} ({})", names.join(", "), first.purpose),
+            "run it with sudo: sudo pagetrace-user ...",
+        ));
+    }
+    if !host::in_initial_namespace(Namespace::Pid) {
+        return Err(Failure::new(
+            Code::Privilege,
+            "cannot record from inside a PID namespace",
+            "the kernel's process numbers are not the ones seen here",
+            "run it on the host, or in a container with the host's PID namespace (--pid=host)",
+        ));
+    }
+    if host::tracefs().is_none() {
+        return Err(Failure::new(
+            Code::Kernel,
+            "cannot attach to tracepoints",
+            "tracefs is not mounted",
+            "sudo mount -t tracefs nodev /sys/kernel/tracing",
+        ));
+    }
+    if let Select::Pids(pids) = &options.select {
+        for pid in pids {
+            if pid.0 == std::process::id() {
+                return Err(Failure::new(Code::NoTarget, format!("cannot record process {pid}"), "it is this recorder", ""));
+            }
+            host::process::look(*pid).map_err(|unfit| unfit.failure(*pid))?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for whatever ends the recording.
+async fn supervise(options: RecordOptions, store: &Arc<Store>) -> Result<Code, Failure> {
+    let no_signals =
+        |error: std::io::Error| Failure::new(Code::Failed, "cannot wait for signals", error.to_string(), "");
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
+
+    let control = Arc::new(Control::default());
+    let (done, mut ended) = oneshot::channel();
+    let (live, mut recording) = oneshot::channel();
+    let work = Work { options: options.clone(), store: Arc::clone(store), control: Arc::clone(&control) };
+    let thread = std::thread::Builder::new().name("capture".to_owned()).spawn(move || {
+        // The receiver is gone only when nobody waits for the result any more.
+        let _ = done.send(work.run(live));
+    });
+    thread.map_err(|error| Failure::new(Code::Failed, "cannot start the capture thread", error.to_string(), ""))?;
+
+    let mut interrupts = 0;
+    let mut clock_runs = false;
+    let mut deadline = std::pin::pin!(tokio::time::sleep(Duration::MAX));
+    loop {
+        tokio::select! {
+            result = &mut ended => {
+                return result.unwrap_or_else(|_| {
+                    Err(Failure::new(Code::Failed, "cannot go on", "the capture thread ended early", ""))
+                });
+            }
+            // The time asked for begins when the recording does.
+            began = &mut recording, if !clock_runs => {
+                clock_runs = true;
+                if let (Ok(()), Some(duration)) = (began, options.duration) {
+                    deadline.as_mut().reset(tokio::time::Instant::now() + duration);
+                }
+            }
+            () = &mut deadline, if options.duration.is_some() && clock_runs => control.stop(Stop::Duration),
+            Some(()) = interrupt.recv() => {
+                interrupts += 1;
+                control.stop(Stop::Interrupted);
+                if interrupts > 1 {
+                    control.abort();
+                    return match tokio::time::timeout(ABORT_PATIENCE, &mut ended).await {
+                        Ok(Ok(result)) => result,
+                        // It is stuck, in a write for instance: the process ends without it.
+                        _ => Ok(Code::Aborted),
+                    };
+                }
+            }
+            Some(()) = terminate.recv() => control.stop(Stop::Terminated),
+            Some(()) = hangup.recv() => control.stop(Stop::Terminated),
+        }
+    }
+}
+
+/// What the capture thread needs.
+struct Work {
+    options: RecordOptions,
+    store: Arc<Store>,
+    control: Arc<Control>,
+}
+
+impl Work {
+    fn run(self, live: oneshot::Sender<()>) -> Result<Code, Failure> {
+        let options = &self.options;
+        let rule = Rule::new(&options.select)?;
+        let layout = layout::read()?;
+        let ring_bytes = u32::try_from(options.ring.0).unwrap_or(u32::MAX);
+        let load = LoadOptions { ring_bytes, one_ring: options.one_ring };
+        let (mut kernel, mut rings) = Kernel::load(&layout, &load)?;
+        let calibrated = calibrate::vmemmap(&mut kernel, &mut rings)?;
+        let zero = calibrate::zero_frames();
+        let mut merge = Merge::new(rings);
+        merge.decoded = calibrated;
+
+        let mut host = process::host_header();
+        host.cpus = kernel.cpus;
+        host.ring_bytes = options.ring.0;
+        host.probes.clone_from(&kernel.probes);
+        host.notes = notes(options, &kernel);
+        let mut route = Route::new(rule, Arc::clone(&self.store), Writer::start()?, host);
+        route.skipped = calibrated;
+
+        let stopped = match &options.select {
+            Select::Command(words) => Some(Stopped::start(words)?),
+            _ => None,
+        };
+        // A target at the same priority must not keep the rings from being drained.
+        let _ = rustix::process::setpriority_process(None, -15);
+        let mut capture = Capture::new(kernel, merge, route, zero, options.spin_time);
+        let mut command = match self.begin(&mut capture, stopped.as_ref()) {
+            Ok(()) => stopped.map(Stopped::go).transpose()?,
+            Err(failure) => {
+                if let Some(stopped) = stopped {
+                    stopped.cancel();
+                }
+                return Err(failure);
+            }
+        };
+        self.announce(&capture);
+        let _ = live.send(());
+
+        let line = !options.quiet && std::io::stderr().is_terminal();
+        let began = clock::now();
+        let end = capture.run(&self.control, &mut command, !matches!(options.select, Select::All), &mut |progress| {
+            if line {
+                tell(progress);
+            }
+        });
+        if line {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        self.close(capture, end, began.0)
+    }
+
+    /// Chooses the processes, turns the programs on and reads what is there.
+    fn begin(&self, capture: &mut Capture, stopped: Option<&Stopped>) -> Result<(), Failure> {
+        let select = &self.options.select;
+        let kernel = &mut capture.kernel;
+        kernel.set(word::OWN_TGID, u64::from(std::process::id()))?;
+        let all = matches!(select, Select::All | Select::Comm(_) | Select::Cgroup(_));
+        kernel.set(word::ALL, u64::from(all))?;
+        kernel.set(word::FOLLOW, u64::from(self.options.follow))?;
+        if let Select::Pids(pids) = select {
+            for pid in pids {
+                kernel.want(*pid)?;
+            }
+        }
+        kernel.set(word::ON, 1)?;
+        capture.baseline(&self.control)?;
+        if let Some(stopped) = stopped {
+            // Only now: the walk must not take the stage that becomes the program for the program.
+            return capture.kernel.want(stopped.pid());
+        }
+        if let Select::Pids(pids) = select
+            && capture.route.targets.is_empty()
+        {
+            let names: Vec<String> = pids.iter().map(Pid::to_string).collect();
+            return Err(Failure::new(
+                Code::NoTarget,
+                format!("cannot record process {}", names.join(", ")),
+                "it ended before the recording began",
+                "find the process with `ps -e` or `pgrep -a NAME`",
+            ));
+        }
+        Ok(())
+    }
+
+    fn announce(&self, capture: &Capture) {
+        if self.options.quiet {
+            return;
+        }
+        let what = match &self.options.select {
+            Select::All => "all processes".to_owned(),
+            Select::Comm(glob) => format!("processes named {glob}"),
+            Select::Cgroup(path) => format!("processes of {}", path.display()),
+            Select::Command(words) => words.join(" "),
+            Select::Pids(_) => {
+                let names = capture.route.targets.values().map(|target| format!("{} ({})", target.comm, target.identity.pid));
+                names.collect::<Vec<_>>().join(", ")
+            }
+        };
+        // A closed stderr is no reason not to record.
+        let _ = writeln!(std::io::stderr(), "recording {what} to {}; end with Ctrl-C", self.store.path().display());
+    }
+
+    /// The end of a capture as the user sees it.
+    fn close(&self, capture: Capture, end: Result<End, Failure>, began: u64) -> Result<Code, Failure> {
+        let Capture { kernel, route, .. } = capture;
+        let mut files = route.finished;
+        let written = route.writer.close();
+        // Detached only now that everything is on the disk.
+        drop(kernel);
+        let trailer = match end? {
+            End::Aborted => return Ok(Code::Aborted),
+            End::Finished(trailer) => trailer,
+        };
+        if let Some(failure) = written.failure {
+            return Err(failure);
+        }
+        for file in &mut files {
+            file.path = written.paths.get(&file.number).cloned();
+        }
+        let summary = Summary::new(&trailer, files, began);
+        summary.print(self.options.json, self.options.quiet)?;
+        Ok(if summary.lost() > self.options.max_loss { Code::Loss } else { Code::Complete })
+    }
+}
+
+/// Limits of this recording, for the header.
+fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
+    let mut notes = Vec::new();
+    if kernel.cpus > pagetrace_common::control::MAX_EXACT_CPUS {
+        let cpus = kernel.cpus;
+        notes.push(format!("RSS levels between readings are the kernel's approximate ones: the host has {cpus} CPUs"));
+    }
+    if kernel.frames.limit() < kernel.frames_of_host {
+        notes.push(format!("frames beyond {} GiB are not joined to their owner when they are freed", kernel.frames.limit() >> 18));
+    }
+    if matches!(options.select, Select::Cgroup(_)) {
+        notes.push("a process that moves into or out of the cgroup while it runs is judged by where it was at its last exec".to_owned());
+    }
+    notes
+}
+
+/// The line on a terminal.
+fn tell(progress: Progress) {
+    let seconds = clock::now().since(progress.since).as_secs_f64();
+    let Progress { events, processes, lost, .. } = progress;
+    let plural = if processes == 1 { "" } else { "es" };
+    // A closed stderr is no reason not to record.
+    let _ = write!(
+        std::io::stderr(),
+        "\r\x1b[K{seconds:.0} s: {events} events of {processes} process{plural}, {lost} lost"
+    );
+}
