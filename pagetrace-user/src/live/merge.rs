@@ -58,11 +58,6 @@ impl Merge {
         Merge { rings, words: Vec::new(), held: Vec::new(), last: 0, watermark: 0, decoded: 0, late: 0, unknown: 0 }
     }
 
-    /// The rings themselves, before the merge begins.
-    pub fn rings(&mut self) -> &mut [Ring] {
-        &mut self.rings
-    }
-
     /// Reads each ring to its end, or to the bound, and gives out what is before the watermark.
     pub fn round(&mut self, give: &mut dyn FnMut(Nanos, &Words)) -> Round {
         let mut watermark = clock::now().0;

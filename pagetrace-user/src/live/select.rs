@@ -33,12 +33,6 @@ impl Rule {
         })
     }
 
-    /// Whether the kernel has to bring every process into view for this rule.
-    #[must_use]
-    pub fn wants_all(&self) -> bool {
-        !matches!(self, Rule::Any)
-    }
-
     /// Whether this process is recorded. `parent`: what was decided for its parent, which stands for a process that
     /// is gone before /proc can be asked (a child begins in its parent's cgroup).
     #[must_use]

@@ -15,7 +15,7 @@ use crate::host::{self, Namespace};
 use crate::live::calibrate;
 use crate::live::capture::{Capture, Control, End, Progress, Stop};
 use crate::live::clock;
-use crate::live::command::{Running, Stopped};
+use crate::live::command::Stopped;
 use crate::live::layout;
 use crate::live::load::{Kernel, LoadOptions};
 use crate::live::merge::Merge;

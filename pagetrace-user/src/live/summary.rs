@@ -31,11 +31,11 @@ impl Summary<'_> {
         Summary { trailer, files, began: Nanos(began), cpu_seconds, peak_rss }
     }
 
-    /// Everything that is not in the files though it happened: dropped by the rings, or never given to a program.
+    /// Records that the rings dropped. Runs that the kernel skipped ([`Trailer::recursion_misses`]) stand beside it: they
+    /// may have concerned any process.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let missed: u64 = self.trailer.recursion_misses.iter().map(|(_, count)| count).sum();
-        self.trailer.dropped().saturating_add(missed)
+        self.trailer.dropped()
     }
 
     /// Prints it: JSON to stdout if asked for, otherwise text to stderr unless quiet.
@@ -83,7 +83,7 @@ impl Summary<'_> {
             text.push_str(&format!("lost on CPU {}, layer {}: {} of {} seen\n", row.cpu, row.layer, row.dropped, row.seen));
         }
         for (program, count) in &trailer.recursion_misses {
-            text.push_str(&format!("lost by the kernel: {count} runs of {program}\n"));
+            text.push_str(&format!("skipped by the kernel: {count} runs of {program}, of any process\n"));
         }
         if let Some(file) = self.files.first().and_then(|file| file.path.as_ref()) {
             text.push_str(&format!("read it: pagetrace-user report {}\n", file.display()));
