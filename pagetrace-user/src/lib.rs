@@ -17,6 +17,12 @@ pub mod input;
 
 pub mod live;
 
+pub mod replay;
+
+pub mod check;
+pub mod dump;
+pub mod report;
+
 pub mod doctor;
 
 pub mod cli;

@@ -4,6 +4,7 @@
 //! three lines and its exit code. A reader of stdout that goes away (`| head`) is success.
 
 mod pages;
+mod reading;
 mod record;
 mod usage;
 mod values;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::reading::{CheckArgs, DumpArgs, ReportArgs};
 use crate::cli::record::RecordArgs;
 use crate::doctor;
 use crate::live;
@@ -27,6 +29,7 @@ const EXAMPLES: &str = "\
 sudo pagetrace-user --pid 4242               record a running process until Ctrl-C
 sudo pagetrace-user --pid 4242 -f -d 30s     with its children, for 30 seconds
 sudo pagetrace-user -- python3 job.py        record a program from its first instruction
+pagetrace-user report traces/*.pgt           where the memory is, what changed, and who did it
 pagetrace-user doctor                        what this host lacks for recording";
 
 /// What follows the options in the long help and in the manual page: title and text.
@@ -81,6 +84,12 @@ struct Line {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say where a process's memory is, what changed and who changed it
+    Report(ReportArgs),
+    /// Print every event of a trace, one a line
+    Dump(DumpArgs),
+    /// Check that a trace is whole and that its counters balance
+    Check(CheckArgs),
     /// Say what this host offers for recording, and how to get what is missing
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
@@ -128,6 +137,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
         None => {
             live::record(line.record.options(&matches)?)
         }
+        Some(Command::Report(args)) => args.run(),
+        Some(Command::Dump(args)) => args.run(),
+        Some(Command::Check(args)) => args.run(),
         Some(Command::Doctor(args)) => {
             let report = doctor::examine(&args.output, &args.pid);
             print(&if args.json { report.json() } else { report.text() })?;

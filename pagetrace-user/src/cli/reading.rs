@@ -1,0 +1,164 @@
+//! The commands that read trace files: they need no privilege, no kernel and no process, only the file.
+//!
+//! *Errors.* A file that is no trace is a failure. A damaged or unfinished one is not: what could be read is shown, a
+//! warning goes to stderr, and the exit code is that of a damaged file once all files were read.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args};
+
+use super::values;
+use crate::check::check;
+use crate::dump::{Filter, Stopped, dump, line};
+use crate::event::Layer;
+use crate::failure::{Code, Failure};
+use crate::format::Outcome;
+use crate::input::{self, Input};
+use crate::report::{Report, fold};
+
+const OUT_BYTES: usize = 1 << 18;
+
+/// `report FILE...`
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Trace files; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Ranges and threads to list
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
+    top: usize,
+
+    /// Print one JSON object for each file, one a line
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
+/// `dump FILE...`
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    /// Trace files; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Only events of this layer; repeatable, or a list: vma,page
+    #[arg(long, value_name = "LAYER", value_parser = layer, value_delimiter = ',', action = ArgAction::Append)]
+    #[arg(env = "PAGETRACE_LAYER", hide_env = true)]
+    layer: Vec<Layer>,
+
+    /// Only events of this kind; repeatable, or a list: alloc,free,scav
+    #[arg(long, value_name = "KIND", value_parser = line::KINDS, value_delimiter = ',', action = ArgAction::Append)]
+    #[arg(env = "PAGETRACE_KIND", hide_env = true)]
+    kind: Vec<String>,
+
+    /// Print one JSON object for each event, one a line
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
+/// `check FILE...`
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Trace files; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Print one JSON object for each file, one a line
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
+fn layer(word: &str) -> Result<Layer, String> {
+    Layer::ALL.iter().copied().find(|layer| layer.word() == word).ok_or_else(|| {
+        let words: Vec<&str> = Layer::ALL.iter().map(|layer| layer.word()).collect();
+        format!("there is no such layer: take one of {}", words.join(", "))
+    })
+}
+
+impl ReportArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        each(&self.files, self.json, |path, reader, out| {
+            let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
+            let report = Report::new(reader.header(), &state, &outcome, self.top);
+            out.write_all(if self.json { report.json() + "\n" } else { report.text() }.as_bytes())?;
+            Ok(warn(path, &outcome))
+        })
+    }
+}
+
+impl DumpArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        let filter = Filter { layers: self.layer.clone(), kinds: self.kind.clone() };
+        each(&self.files, self.json, |path, reader, out| {
+            let outcome = dump(reader, &filter, self.json, out)?;
+            Ok(warn(path, &outcome))
+        })
+    }
+}
+
+impl CheckArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        each(&self.files, self.json, |path, reader, out| {
+            let found = check(reader).map_err(Stopped::Read)?;
+            out.write_all(if self.json { found.json() + "\n" } else { found.text() }.as_bytes())?;
+            out.flush()?;
+            warn(path, &reader.outcome());
+            Ok(found.code())
+        })
+    }
+}
+
+/// Does the same to every file. The worst code of all is the code: damage before a broken balance before success.
+fn each(
+    files: &[PathBuf],
+    json: bool,
+    mut act: impl FnMut(&Path, &mut Input, &mut BufWriter<io::StdoutLock<'static>>) -> Result<Code, Stopped>,
+) -> Result<Code, Failure> {
+    let mut out = BufWriter::with_capacity(OUT_BYTES, io::stdout().lock());
+    let mut worst = Code::Complete;
+    for (index, path) in files.iter().enumerate() {
+        let mut reader = input::open(path)?;
+        let title = if files.len() < 2 || json { Ok(()) } else { title(&mut out, index, path) };
+        let done = title.map_err(Stopped::Write).and_then(|()| act(path, &mut reader, &mut out));
+        match done.and_then(|code| out.flush().map(|()| code).map_err(Stopped::Write)) {
+            Ok(code) if code as u8 > worst as u8 => worst = code,
+            Ok(_) => {}
+            Err(Stopped::Write(error)) => return super::finish(Err(error)),
+            Err(Stopped::Read(error)) => {
+                return Err(Failure::new(
+                    Code::Failed,
+                    format!("cannot read {}", path.display()),
+                    error.to_string(),
+                    "",
+                ));
+            }
+        }
+    }
+    Ok(worst)
+}
+
+fn title(out: &mut impl Write, index: usize, path: &Path) -> io::Result<()> {
+    writeln!(out, "{}== {}", if index > 0 { "\n" } else { "" }, path.display())
+}
+
+/// Tells on stderr that the file is not whole, and gives the exit code that says so.
+fn warn(path: &Path, outcome: &Outcome) -> Code {
+    let why = match (&outcome.damage, &outcome.trailer) {
+        (Some(damage), _) => format!("is damaged at byte {}: {}", damage.offset, damage.why),
+        (None, None) => "is unfinished: it has no trailer".to_owned(),
+        (None, Some(_)) => return Code::Complete,
+    };
+    // Nobody is left to be told when stderr is gone; the exit code still says it.
+    let _ = writeln!(
+        io::stderr().lock(),
+        "warning: {} {why}; {} events before that were read",
+        path.display(),
+        outcome.events
+    );
+    Code::Damaged
+}

@@ -1,0 +1,342 @@
+//! One event as named values: the keys of `dump`, and the JSON line made of them.
+//!
+//! | kind | layer | values beside the common ones |
+//! |---|---|---|
+//! | `alloc` | vma | `addr` `bytes` `npages` `call` `prot` `flags` `path` `offset` `began` `replaced` (list of `{addr, bytes}`, for `MAP_FIXED`); `brk` up: `addr` `bytes` `npages` `call` `old_addr` `new_addr` |
+//! | `alloc` | page | `addr` (absent where no fault tells it) `bytes` `npages` `pfn` `order` `member` `level_bytes` |
+//! | `free` | vma | `addr` `bytes` `npages` `call` `began`; `brk` down: as up |
+//! | `free` | page | `pfn` `order` `bytes` `npages` |
+//! | `scav` | vma | advice that gives pages back: `addr` `bytes` `npages` `advice` `call` `began` |
+//! | `advise` | vma | any other advice, the same values |
+//! | `brk` | vma | the end of the heap was asked for or did not move: `addr` `bytes` (0) `npages` (0) `call` `old_addr` `new_addr` |
+//! | `remap` | vma | `addr` `bytes` `npages` (new) `old_addr` `old_bytes` `flags` `call` `began` |
+//! | `protect` | vma | `addr` `bytes` `npages` `prot` `call` |
+//! | `failed` | vma | `addr` `bytes` `npages` `call` `errno` `error` (its name) |
+//! | `mapfile` | vma | `id` `path` `whole` `dev` `ino` |
+//! | `baseline` | vma | `addr` `bytes` `npages` `prot` `shared` `name` `path` `offset` |
+//! | `baseline` | page | `addr` `bytes` `npages` `pfn` `file` `swapped` |
+//! | `fault` | page | `addr` (exact) `ip` `access` `kernel` |
+//! | `rss` | page | `member` `level_bytes` |
+//! | `scan` | page | `phase` `value` `began` |
+//! | `sync` | page | a reading begins: `why` `addr` `bytes` `npages` `maps` |
+//! | `start` `fork` `exec` `exit` `mm_gone` | task | `how` `parent`; `child` `child_comm`; `comm` `exe`; `code` `signal`; none |
+//! | `lost` | that of the records | `from` `to` `count` |
+//!
+//! `actor` (`{tid, tgid, comm}`) stands on any line whose acting task is not of the process.
+
+use std::io::Write;
+
+use crate::event::{Actor, Body, Event, FileId, Scan};
+use crate::replay::{base_pages, calls};
+use crate::units::{PAGE_BYTES, Pages, Range, Tid};
+
+/// A value of a line.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    Number(u64),
+    Signed(i64),
+    Address(u64),
+    Text(&'a str),
+    Flag(bool),
+    Ranges(&'a [Range]),
+    Actor(Tid, Actor),
+}
+
+/// The event's kind, as `--kind` takes it.
+#[must_use]
+pub fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::Map { .. } | Body::Frame { .. } => "alloc",
+        Body::Unmap { .. } | Body::Free { .. } => "free",
+        Body::Brk { old, new } if new > old => "alloc",
+        Body::Brk { old, new } if new < old => "free",
+        Body::Brk { .. } => "brk",
+        Body::Remap { .. } => "remap",
+        Body::Advise { advice, .. } if calls::gives_back(*advice) => "scav",
+        Body::Advise { .. } => "advise",
+        Body::Protect { .. } => "protect",
+        Body::Failed { .. } => "failed",
+        Body::MapFile { .. } => "mapfile",
+        Body::Fault { .. } => "fault",
+        Body::Rss { .. } => "rss",
+        Body::Scan(_) => "scan",
+        Body::Start { .. } => "start",
+        Body::Fork { .. } => "fork",
+        Body::Exec { .. } => "exec",
+        Body::Exit { .. } => "exit",
+        Body::MmGone => "mm_gone",
+        Body::Reading { .. } => "sync",
+        Body::BaselineMap { .. } | Body::BaselinePages { .. } => "baseline",
+        Body::Lost { .. } => "lost",
+    }
+}
+
+/// All kinds there are.
+pub const KINDS: [&str; 20] = [
+    "alloc", "free", "scav", "advise", "brk", "remap", "protect", "failed", "mapfile", "baseline", "fault", "rss",
+    "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "lost",
+];
+
+/// Gives `put` every value of the event beside the common ones, in the order of the table above.
+pub fn describe<'a>(
+    event: &'a Event,
+    path: &impl Fn(FileId) -> Option<&'a str>,
+    replaced: &'a [Range],
+    put: &mut impl FnMut(&'static str, Value<'a>),
+) {
+    use Value::{Address, Flag, Number, Signed, Text};
+    match &event.body {
+        Body::Map { range, prot, flags, file, offset, call, began } => {
+            put_range(*range, put);
+            put("call", Text(call.word()));
+            put("prot", Number(u64::from(*prot)));
+            put("flags", Number(u64::from(*flags)));
+            put_file(*file, offset.0, path, put);
+            put("began", Number(began.0));
+            if !replaced.is_empty() {
+                put("replaced", Value::Ranges(replaced));
+            }
+        }
+        Body::Unmap { range, call, began } => {
+            put_range(*range, put);
+            put("call", Text(call.word()));
+            put("began", Number(began.0));
+        }
+        Body::Brk { old, new } => {
+            put("addr", Address(*old.min(new)));
+            put("bytes", Number(old.abs_diff(*new)));
+            put("npages", Number(old.div_ceil(PAGE_BYTES).abs_diff(new.div_ceil(PAGE_BYTES))));
+            put("call", Text("brk"));
+            put("old_addr", Address(*old));
+            put("new_addr", Address(*new));
+        }
+        Body::Remap { old, new, flags, began } => {
+            put_range(*new, put);
+            put("old_addr", Address(old.start));
+            put("old_bytes", Number(old.bytes().0));
+            put("flags", Number(u64::from(*flags)));
+            put("call", Text("mremap"));
+            put("began", Number(began.0));
+        }
+        Body::Advise { range, advice, call, began } => {
+            put_range(*range, put);
+            put("advice", calls::advice_name(*advice).map_or(Signed(i64::from(*advice)), Text));
+            put("call", Text(call.word()));
+            put("began", Number(began.0));
+        }
+        Body::Protect { range, prot } => {
+            put_range(*range, put);
+            put("prot", Number(u64::from(*prot)));
+            put("call", Text("mprotect"));
+        }
+        Body::Failed { call, addr, bytes, errno } => {
+            put("addr", Address(*addr));
+            put("bytes", Number(bytes.0));
+            put("npages", Number(bytes.0.div_ceil(PAGE_BYTES)));
+            put("call", Text(call.word()));
+            put("errno", Number(u64::from(*errno)));
+            if let Some(name) = calls::errno_name(*errno) {
+                put("error", Text(name));
+            }
+        }
+        Body::MapFile { id, path, whole, dev, ino } => {
+            put("id", Number(u64::from(id.0)));
+            put("path", Text(path));
+            put("whole", Flag(*whole));
+            put("dev", Number(*dev));
+            put("ino", Number(*ino));
+        }
+        Body::Fault { addr, ip, access, kernel } => {
+            put("addr", Address(*addr));
+            put("ip", Address(*ip));
+            put("access", Text(access.word()));
+            put("kernel", Flag(*kernel));
+        }
+        Body::Frame { addr, pfn, order, member, level } => {
+            if let Some(addr) = addr {
+                put("addr", Address(*addr));
+            }
+            put_frame(pfn.0, *order, put);
+            put("member", Text(member.word()));
+            put("level_bytes", Number(level.bytes().0));
+        }
+        Body::Free { pfn, order } => put_frame(pfn.0, *order, put),
+        Body::Rss { member, level } => {
+            put("member", Text(member.word()));
+            put("level_bytes", Number(level.bytes().0));
+        }
+        Body::Scan(Scan { kind, value, began }) => {
+            put("phase", Text(kind.word()));
+            put("value", Number(*value));
+            if let Some(began) = began {
+                put("began", Number(began.0));
+            }
+        }
+        Body::Start { how, parent } => {
+            put("how", Text(how.word()));
+            put("parent", Number(u64::from(parent.0)));
+        }
+        Body::Fork { child, .. } => put("child", Number(u64::from(child.0))),
+        Body::Exec { exe, .. } => put("exe", Text(exe)),
+        Body::Exit { code, signal } => {
+            put("code", Number(u64::from(*code)));
+            put("signal", Number(u64::from(*signal)));
+        }
+        Body::MmGone => {}
+        Body::Reading { why, range, maps } => {
+            put("why", Text(why.word()));
+            put_range(*range, put);
+            put("maps", Flag(*maps));
+        }
+        Body::BaselineMap { range, prot, shared, file, offset, name } => {
+            put_range(*range, put);
+            put("prot", Number(u64::from(*prot)));
+            put("shared", Flag(*shared));
+            if !name.is_empty() {
+                put("name", Text(name));
+            }
+            put_file(*file, offset.0, path, put);
+        }
+        Body::BaselinePages { addr, pages, pfn, file, swapped } => {
+            put_range(Range::of(*addr, pages.bytes().0), put);
+            if let Some(pfn) = pfn {
+                put("pfn", Number(pfn.0));
+            }
+            put("file", Flag(*file));
+            put("swapped", Flag(*swapped));
+        }
+        Body::Lost { from, to, count, .. } => {
+            put("from", Number(from.0));
+            put("to", Number(to.0));
+            put("count", Number(*count));
+        }
+    }
+    if let Some(actor) = event.actor {
+        put("actor", Value::Actor(event.tid, actor));
+    }
+}
+
+/// The names that are not text in the event itself.
+fn comm_of(body: &Body) -> Option<(&'static str, String)> {
+    match body {
+        Body::Fork { child_comm, .. } => Some(("child_comm", child_comm.to_text())),
+        Body::Exec { comm, .. } => Some(("comm", comm.to_text())),
+        _ => None,
+    }
+}
+
+fn put_range<'a>(range: Range, put: &mut impl FnMut(&'static str, Value<'a>)) {
+    put("addr", Value::Address(range.start));
+    put("bytes", Value::Number(range.bytes().0));
+    put("npages", Value::Number(range.pages().0));
+}
+
+fn put_frame<'a>(pfn: u64, order: u8, put: &mut impl FnMut(&'static str, Value<'a>)) {
+    let pages = Pages(base_pages(order));
+    put("bytes", Value::Number(pages.bytes().0));
+    put("npages", Value::Number(pages.0));
+    put("pfn", Value::Number(pfn));
+    put("order", Value::Number(u64::from(order)));
+}
+
+fn put_file<'a>(
+    file: Option<FileId>,
+    offset: u64,
+    path: &impl Fn(FileId) -> Option<&'a str>,
+    put: &mut impl FnMut(&'static str, Value<'a>),
+) {
+    if let Some(id) = file {
+        put("path", Value::Text(path(id).unwrap_or_default()));
+        put("offset", Value::Number(offset));
+    }
+}
+
+/// The event as one JSON object, without the line's end.
+pub fn json<'a>(
+    event: &'a Event,
+    tgid: u32,
+    path: &impl Fn(FileId) -> Option<&'a str>,
+    replaced: &'a [Range],
+    row: &mut Vec<u8>,
+) {
+    // SANITY: writing to a Vec cannot fail.
+    let _ = write!(
+        row,
+        r#"{{"ts":{},"cpu":{},"layer":"{}","kind":"{}","tgid":{tgid},"tid":{}"#,
+        event.ts.0,
+        event.cpu,
+        event.body.layer().word(),
+        kind(&event.body),
+        event.tid
+    );
+    describe(event, path, replaced, &mut |key, value| {
+        let _ = write!(row, r#","{key}":"#);
+        json_value(value, row);
+    });
+    if let Some((key, comm)) = comm_of(&event.body) {
+        let _ = write!(row, r#","{key}":"#);
+        json_text(&comm, row);
+    }
+    row.push(b'}');
+}
+
+fn json_value(value: Value<'_>, row: &mut Vec<u8>) {
+    let _ = match value {
+        Value::Number(number) => write!(row, "{number}"),
+        Value::Signed(number) => write!(row, "{number}"),
+        Value::Address(addr) => write!(row, r#""{addr:#x}""#),
+        Value::Flag(flag) => write!(row, "{flag}"),
+        Value::Text(text) => {
+            json_text(text, row);
+            Ok(())
+        }
+        Value::Ranges(ranges) => {
+            for (index, range) in ranges.iter().enumerate() {
+                row.push(if index == 0 { b'[' } else { b',' });
+                let _ = write!(row, r#"{{"addr":"{:#x}","bytes":{}}}"#, range.start, range.bytes().0);
+            }
+            row.push(b']');
+            Ok(())
+        }
+        Value::Actor(tid, actor) => {
+            let _ = write!(row, r#"{{"tid":{tid},"tgid":{},"comm":"#, actor.tgid);
+            json_text(&actor.comm.to_text(), row);
+            row.push(b'}');
+            Ok(())
+        }
+    };
+}
+
+fn json_text(text: &str, row: &mut Vec<u8>) {
+    // SANITY: a string always serializes, and a Vec always takes it.
+    let _ = serde_json::to_writer(&mut *row, text);
+}
+
+/// Like [`describe`], with the names too, as words for people.
+pub(super) fn words<'a>(
+    event: &'a Event,
+    path: &impl Fn(FileId) -> Option<&'a str>,
+    replaced: &'a [Range],
+    row: &mut Vec<u8>,
+) {
+    describe(event, path, replaced, &mut |key, value| {
+        let _ = match value {
+            Value::Number(number) => write!(row, " {key}={number}"),
+            Value::Signed(number) => write!(row, " {key}={number}"),
+            Value::Address(addr) => write!(row, " {key}={addr:#x}"),
+            Value::Flag(flag) => write!(row, " {key}={flag}"),
+            Value::Text(text) => write!(row, " {key}={}", text.escape_debug()),
+            Value::Ranges(ranges) => {
+                for (index, range) in ranges.iter().enumerate() {
+                    let sign = if index == 0 { format!(" {key}=") } else { ",".to_owned() };
+                    let _ = write!(row, "{sign}{:#x}+{}", range.start, range.bytes().0);
+                }
+                Ok(())
+            }
+            Value::Actor(tid, actor) => write!(row, " {key}={}/{tid}", actor.comm.to_text().escape_debug()),
+        };
+    });
+    if let Some((key, comm)) = comm_of(&event.body) {
+        let _ = write!(row, " {key}={}", comm.escape_debug());
+    }
+}

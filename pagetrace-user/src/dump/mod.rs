@@ -1,0 +1,152 @@
+//! Every event of a trace as one line: JSON with stable keys, or words.
+//!
+//! *Format (JSON).* The first line is the header, `{"kind":"header",...}`; the last is the trailer,
+//! `{"kind":"trailer",...}`, or, where the file has none, `{"kind":"end",...}` with `damage` (null for a file that only
+//! stops). Between them stands every event, in the file's order. Every line has `ts` (ns, monotonic), `cpu`, `layer`,
+//! `kind`, `tgid` (the process of the file) and `tid` (the acting thread). The other keys are in [`line`].
+//!
+//! *Units.* Bytes and nanoseconds are integers; addresses are hex strings (`"0x7f00"`); a page is the header's `page_bytes`.
+
+pub mod line;
+mod text;
+
+use std::io::{self, Read, Write};
+
+use serde_json::json;
+
+use crate::event::{Body, Event, Header, Layer, Trailer};
+use crate::format::{Outcome, Reader};
+use crate::replay::{State, vma};
+use crate::units::Range;
+
+/// Which events are shown; an empty list means all. Header and trailer always are.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub layers: Vec<Layer>,
+    pub kinds: Vec<String>,
+}
+
+impl Filter {
+    fn wants(&self, event: &Event) -> bool {
+        (self.layers.is_empty() || self.layers.contains(&event.body.layer()))
+            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == line::kind(&event.body)))
+    }
+}
+
+/// What stopped a dump.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    #[error("cannot read: {0}")]
+    Read(io::Error),
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// Writes all of `reader` to `out`, and says how the file ended.
+///
+/// # Errors
+/// When the source cannot be read or `out` cannot be written. Damage is not an error: it is in the outcome.
+pub fn dump<R: Read, W: Write>(
+    reader: &mut Reader<R>,
+    filter: &Filter,
+    json: bool,
+    out: &mut W,
+) -> Result<Outcome, Stopped> {
+    let header = reader.header().clone();
+    let mut lines = Lines { header: &header, json, row: Vec::with_capacity(512), state: State::new() };
+    lines.head(out)?;
+    while let Some(event) = reader.next_event().map_err(Stopped::Read)? {
+        lines.event(&event, filter, out)?;
+    }
+    let outcome = reader.outcome();
+    lines.tail(&outcome, out)?;
+    out.flush()?;
+    Ok(outcome)
+}
+
+struct Lines<'a> {
+    header: &'a Header,
+    json: bool,
+    row: Vec<u8>,
+    /// Of it, only mappings and files are kept: they tell what `MAP_FIXED` replaces and what a file id means.
+    state: State,
+}
+
+impl Lines<'_> {
+    fn head(&mut self, out: &mut impl Write) -> io::Result<()> {
+        if self.json { writeln!(out, "{}", header_json(self.header)) } else { text::head(self.header, out) }
+    }
+
+    fn event(&mut self, event: &Event, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
+        let replaced: Vec<Range> = match &event.body {
+            Body::Map { range, flags, call, .. } if vma::replaces(*call, *flags) => {
+                self.state.mappings().covered(*range)
+            }
+            _ => Vec::new(),
+        };
+        if changes_mappings(&event.body) {
+            self.state.apply(event);
+        }
+        if !filter.wants(event) {
+            return Ok(());
+        }
+        self.row.clear();
+        let path = |id| self.state.file(id).map(|file| file.path.as_str());
+        if self.json {
+            line::json(event, self.header.tgid, &path, &replaced, &mut self.row);
+        } else {
+            text::event(event, self.header.clock_monotonic, &path, &replaced, &mut self.row);
+        }
+        self.row.push(b'\n');
+        out.write_all(&self.row)
+    }
+
+    fn tail(&mut self, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
+        let line = match (&outcome.trailer, self.json) {
+            (Some(trailer), true) => trailer_json(self.header, trailer),
+            (None, true) => end_json(self.header, self.state.now().0, outcome),
+            (_, false) => return text::tail(outcome, out),
+        };
+        writeln!(out, "{line}")
+    }
+}
+
+fn changes_mappings(body: &Body) -> bool {
+    let Body::BaselinePages { .. } = body else {
+        return matches!(body.layer(), Layer::Vma | Layer::Task) || matches!(body, Body::Reading { .. });
+    };
+    false
+}
+
+fn header_json(header: &Header) -> serde_json::Value {
+    json!({
+        "ts": header.clock_monotonic, "cpu": 0, "layer": Layer::Task.word(), "kind": "header",
+        "tgid": header.tgid, "tid": header.tgid,
+        "version": header.recorder, "format": crate::format::VERSION,
+        "comm": header.comm, "exe": header.exe, "cmdline": header.cmdline,
+        "start_boottime": header.start_boottime,
+        "page_bytes": header.page_bytes, "heap_page_bytes": header.heap_page_bytes,
+        "clock_monotonic": header.clock_monotonic, "clock_wall": header.clock_wall,
+        "boot_id": header.boot_id, "kernel": header.kernel, "cpus": header.cpus, "ring_bytes": header.ring_bytes,
+        "probes": header.probes, "notes": header.notes,
+    })
+}
+
+fn trailer_json(header: &Header, trailer: &Trailer) -> serde_json::Value {
+    let mut line = json!({
+        "ts": trailer.end, "cpu": 0, "layer": Layer::Task.word(), "kind": "trailer",
+        "tgid": header.tgid, "tid": header.tgid, "dropped": trailer.dropped(),
+    });
+    if let (Some(line), Ok(serde_json::Value::Object(more))) = (line.as_object_mut(), serde_json::to_value(trailer)) {
+        line.extend(more);
+    }
+    line
+}
+
+fn end_json(header: &Header, now: u64, outcome: &Outcome) -> serde_json::Value {
+    let damage = outcome.damage.as_ref().map(|damage| json!({ "offset": damage.offset, "why": damage.why }));
+    json!({
+        "ts": now, "cpu": 0, "layer": Layer::Task.word(), "kind": "end", "tgid": header.tgid, "tid": header.tgid,
+        "damage": damage, "events": outcome.events, "bytes": outcome.bytes,
+    })
+}

@@ -1,0 +1,86 @@
+//! Odd things in a trace: counted by kind, the first of each kept as an example. They are not errors.
+
+use crate::units::Nanos;
+
+/// What is odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Oddity {
+    TimeWentBack,
+    OddRange,
+    OddFrame,
+    FrameTwice,
+    UnknownFile,
+    FileRenamed,
+    RowWithoutReading,
+    RowOutsideReading,
+    RowsOverlap,
+    ReadingCutShort,
+    AfterTheEnd,
+    SetFull,
+}
+
+impl Oddity {
+    /// The stable word used in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Oddity::TimeWentBack => "time_went_back",
+            Oddity::OddRange => "odd_range",
+            Oddity::OddFrame => "odd_frame",
+            Oddity::FrameTwice => "frame_twice",
+            Oddity::UnknownFile => "unknown_file",
+            Oddity::FileRenamed => "file_renamed",
+            Oddity::RowWithoutReading => "row_without_reading",
+            Oddity::RowOutsideReading => "row_outside_reading",
+            Oddity::RowsOverlap => "rows_overlap",
+            Oddity::ReadingCutShort => "reading_cut_short",
+            Oddity::AfterTheEnd => "after_the_end",
+            Oddity::SetFull => "set_full",
+        }
+    }
+
+    /// The sentence used in text.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Oddity::TimeWentBack => "events are not in time order",
+            Oddity::OddRange => "a range ends before it starts",
+            Oddity::OddFrame => "a frame has an impossible size or an address that does not fit its size",
+            Oddity::FrameTwice => "a frame was given again while a page still held it (its free was not seen)",
+            Oddity::UnknownFile => "a mapping names a file that the trace does not describe",
+            Oddity::FileRenamed => "a file id stands for two paths",
+            Oddity::RowWithoutReading => "a row of a reading stands outside of any reading",
+            Oddity::RowOutsideReading => "a row is not in the range of its reading",
+            Oddity::RowsOverlap => "two rows of one reading describe the same address",
+            Oddity::ReadingCutShort => "the trace ends within a reading (it was left out)",
+            Oddity::AfterTheEnd => "pages or mappings appear after the address space was torn down",
+            Oddity::SetFull => "more pages than a reader holds (the rest was left out)",
+        }
+    }
+}
+
+/// All odd things of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anomaly {
+    pub what: Oddity,
+    pub count: u64,
+    /// When the first and the last were seen.
+    pub first: Nanos,
+    pub last: Nanos,
+    /// The address or frame of the first, 0 where there is none.
+    pub example: u64,
+}
+
+/// Adds one to the kind's entry.
+pub(super) fn note(anomalies: &mut Vec<Anomaly>, what: Oddity, ts: Nanos, example: u64) {
+    match anomalies.iter_mut().find(|anomaly| anomaly.what == what) {
+        Some(anomaly) => {
+            anomaly.count = anomaly.count.saturating_add(1);
+            anomaly.last = ts;
+        }
+        None => {
+            anomalies.push(Anomaly { what, count: 1, first: ts, last: ts, example });
+            anomalies.sort_by_key(|anomaly| anomaly.what);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The ledger: what is resident, by class, against the kernel's own counters.
+//!
+//! *Units.* Base pages. *Invariant.* `rss = sum of classes + unexplained`, always; and every page is in one class.
+
+use super::State;
+use super::levels::{Levels, RESIDENT};
+use super::mappings::Kind;
+use super::resident::Page;
+use crate::event::Member;
+use crate::units::{Bytes, Nanos, Pages};
+
+/// What resident pages are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    Heap,
+    Anonymous,
+    Stack,
+    File,
+    Shmem,
+    Other,
+}
+
+impl Class {
+    /// All, in the order of reports.
+    pub const ALL: [Class; 6] = [Class::Heap, Class::Anonymous, Class::Stack, Class::File, Class::Shmem, Class::Other];
+
+    /// The stable word used in JSON and text.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Class::Heap => "heap",
+            Class::Anonymous => "anonymous",
+            Class::Stack => "stack",
+            Class::File => "file",
+            Class::Shmem => "shmem",
+            Class::Other => "other",
+        }
+    }
+}
+
+/// The state of the books at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    pub at: Nanos,
+    /// The kernel's counters, as the last events told them.
+    pub levels: Levels,
+    classes: [u64; 6],
+    /// The page set by the kernel's members (file, anon, shmem).
+    members: [u64; 3],
+    /// Pages in the page table that no counter of the RSS counts (hugetlbfs and the like): in no class.
+    pub uncounted: Pages,
+    /// Pages outside of every known mapping: in class `other`.
+    pub unmapped: Pages,
+}
+
+impl Ledger {
+    /// The RSS: the level of each member or, where none was told, its pages.
+    #[must_use]
+    pub fn rss(&self) -> Pages {
+        Pages(RESIDENT.iter().map(|&member| self.level(member).0).fold(0, u64::saturating_add))
+    }
+
+    /// A member's level or, where none was told, its pages.
+    #[must_use]
+    pub fn level(&self, member: Member) -> Pages {
+        self.levels.of(member).unwrap_or_else(|| self.pages_of(member))
+    }
+
+    /// A member's pages in the page set; none for swap entries.
+    #[must_use]
+    pub fn pages_of(&self, member: Member) -> Pages {
+        let at = RESIDENT.iter().position(|&resident| resident == member);
+        Pages(at.and_then(|at| self.members.get(at)).copied().unwrap_or(0))
+    }
+
+    /// The pages of one class.
+    #[must_use]
+    pub fn class(&self, class: Class) -> Pages {
+        Pages(self.classes.get(class as usize).copied().unwrap_or(0))
+    }
+
+    /// Bytes of the RSS that stand in no class; negative when the classes hold more than the counters say.
+    #[must_use]
+    pub fn unexplained(&self) -> i64 {
+        let classes = self.classes.iter().copied().fold(0, u64::saturating_add);
+        difference(Pages(classes).bytes(), self.rss().bytes())
+    }
+
+    fn add(&mut self, class: Class, member: Member) {
+        if let Some(pages) = self.classes.get_mut(class as usize) {
+            *pages = pages.saturating_add(1);
+        }
+        if let Some(pages) =
+            RESIDENT.iter().position(|&resident| resident == member).and_then(|at| self.members.get_mut(at))
+        {
+            *pages = pages.saturating_add(1);
+        }
+    }
+}
+
+/// `to - from`, at the limits of an `i64` where it does not fit.
+#[must_use]
+pub fn difference(from: Bytes, to: Bytes) -> i64 {
+    let size = i64::try_from(from.0.abs_diff(to.0)).unwrap_or(i64::MAX);
+    if to < from { size.saturating_neg() } else { size }
+}
+
+impl State {
+    /// The books as they stand. Cost: a walk over all resident pages.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger { at: self.now, levels: self.levels, ..Ledger::default() };
+        let mut mappings = self.mappings.iter().peekable();
+        for (addr, page) in self.resident.iter() {
+            while mappings.next_if(|mapping| mapping.range.end <= addr).is_some() {}
+            let here = mappings.peek().filter(|mapping| mapping.range.contains(addr));
+            let shmem = here.is_some_and(|mapping| {
+                mapping.kind == Kind::Shmem || mapping.file.is_some_and(|id| self.shmem_files.contains(&id))
+            });
+            match classify(here.map(|mapping| mapping.kind), shmem, page) {
+                Some((class, member)) => ledger.add(class, member),
+                None => ledger.uncounted.0 = ledger.uncounted.0.saturating_add(1),
+            }
+            if here.is_none() {
+                ledger.unmapped.0 = ledger.unmapped.0.saturating_add(1);
+            }
+        }
+        ledger
+    }
+}
+
+/// Where a page counts; `None` where the kernel does not count it.
+fn classify(kind: Option<Kind>, shmem: bool, page: Page) -> Option<(Class, Member)> {
+    let member = match (page.file, shmem) {
+        (false, _) => Member::Anon,
+        (true, false) => Member::File,
+        (true, true) => Member::Shmem,
+    };
+    let class = match (kind, member) {
+        (Some(Kind::Uncounted), _) => return None,
+        (None | Some(Kind::Special), _) => Class::Other,
+        (_, Member::File) => Class::File,
+        (_, Member::Shmem) => Class::Shmem,
+        (Some(Kind::Heap), _) => Class::Heap,
+        (Some(Kind::Stack), _) => Class::Stack,
+        _ => Class::Anonymous,
+    };
+    Some((class, member))
+}

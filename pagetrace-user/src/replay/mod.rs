@@ -1,0 +1,352 @@
+//! Replay: the events of a trace folded into a state.
+//!
+//! The fold is pure: the same events give the same state, and odd events are counted as anomalies, never refused.
+//! Two sources stand side by side and are never mixed: the *levels* (the kernel's counters, exact at every event that
+//! tells them) and the *page set* (which addresses hold which frames). The ledger prints their difference.
+//!
+//! *What changes the page set.* A frame with an address puts its pages there (cut to the mappings it meets). A free takes
+//! a page only while its address still holds that frame. Unmapping, `brk` down, `MAP_FIXED` and the advices that drop
+//! pages at once (`DONTNEED`, `DONTNEED_LOCKED`, `REMOVE`, `GUARD_INSTALL`) take a range; `FREE`, `COLD` and `PAGEOUT` take
+//! nothing by themselves: frees tell. `mremap` moves pages. A reading replaces. Mapped files come in by fault-around
+//! without an event for each page: the level says so at once, the page set at the next reading.
+//!
+//! *Calls take time.* A call's event stands where the call returned. What another thread mapped within that time in the
+//! same place is newer and stays, and so does a page that came in while a mapping was made (`MAP_POPULATE`).
+
+mod anomaly;
+pub mod calls;
+mod ledger;
+mod levels;
+pub mod mappings;
+mod movers;
+mod reading;
+pub mod resident;
+mod tally;
+pub mod vma;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+pub use anomaly::{Anomaly, Oddity};
+pub use ledger::{Class, Ledger, difference};
+pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
+pub use movers::{Base, RangeMove, Snapshot, TaskMove};
+pub use reading::{Closed, Correction};
+pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
+
+use anomaly::note;
+use mappings::Mappings;
+use resident::{MakerId, Page, Resident};
+
+use crate::event::{Body, Event, FileId, Member, Scan, ScanKind, Start, Why};
+use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
+
+/// Frames without an address that are remembered, so that a reading can say who made them.
+const MAX_UNPLACED: usize = 1 << 22;
+/// The kernel's status of a collapse that happened (`SCAN_SUCCEED`, include/trace/events/huge_memory.h).
+const COLLAPSED: u64 = 1;
+
+/// A file that mappings name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    pub path: String,
+    pub whole: bool,
+    pub dev: u64,
+    pub ino: u64,
+}
+
+/// How the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub at: Nanos,
+    pub code: u8,
+    pub signal: u8,
+}
+
+/// What the events so far say about the process.
+#[derive(Default)]
+pub struct State {
+    now: Nanos,
+    mappings: Mappings,
+    resident: Resident,
+    levels: Levels,
+    makers: Makers,
+    unplaced: HashMap<u64, (MakerId, Nanos)>,
+    files: BTreeMap<FileId, MappedFile>,
+    shmem_files: BTreeSet<FileId>,
+    reading: Option<reading::Open>,
+    corrections: BTreeMap<Why, Correction>,
+    closed: Option<Closed>,
+    base: Option<Base>,
+    peak: Peak,
+    tally: Tally,
+    anomalies: Vec<Anomaly>,
+    started: Option<Start>,
+    image: Option<(String, String)>,
+    exit: Option<Exit>,
+    gone: bool,
+    at_exit: Option<Box<Snapshot>>,
+}
+
+impl State {
+    /// Nothing known.
+    #[must_use]
+    pub fn new() -> State {
+        State::default()
+    }
+
+    /// The next event of the trace.
+    pub fn apply(&mut self, event: &Event) {
+        if event.ts < self.now {
+            note(&mut self.anomalies, Oddity::TimeWentBack, event.ts, 0);
+        }
+        self.now = self.now.max(event.ts);
+        if !matches!(event.body, Body::MapFile { .. } | Body::BaselineMap { .. } | Body::BaselinePages { .. })
+            && let Some(open) = self.reading.take()
+        {
+            self.close_reading(open);
+        }
+        self.tally.add(event);
+        match &event.body {
+            Body::Map { .. }
+            | Body::Unmap { .. }
+            | Body::Brk { .. }
+            | Body::Remap { .. }
+            | Body::Advise { .. }
+            | Body::Protect { .. } => self.vma(event),
+            Body::MapFile { id, path, whole, dev, ino } => {
+                let file = MappedFile { path: path.clone(), whole: *whole, dev: *dev, ino: *ino };
+                if self.files.insert(*id, file).is_some_and(|old| old.path != *path) {
+                    note(&mut self.anomalies, Oddity::FileRenamed, event.ts, u64::from(id.0));
+                }
+            }
+            Body::Frame { addr, pfn, order, member, level } => self.frame(event, *addr, *pfn, *order, *member, *level),
+            Body::Free { pfn, order } => self.free(event.ts, *pfn, *order),
+            Body::Rss { member, level } => self.level(event, *member, *level),
+            Body::Scan(Scan { kind: ScanKind::Collapse, value: COLLAPSED, .. }) => {
+                let maker = self.maker(event);
+                if let Some(maker) = self.makers.get_mut(maker) {
+                    maker.collapses = maker.collapses.saturating_add(1);
+                }
+            }
+            Body::Start { how, .. } => {
+                self.started.get_or_insert(*how);
+                if *how != Start::Running {
+                    self.set_empty_base(event.ts);
+                }
+            }
+            Body::Exec { comm, exe } => {
+                self.clear();
+                self.image = Some((comm.to_text(), exe.clone()));
+                (self.gone, self.at_exit) = (false, None);
+                (self.levels, self.peak) = (Levels::default(), Peak::default());
+                self.set_empty_base(event.ts);
+            }
+            Body::Exit { code, signal } => {
+                self.keep_snapshot();
+                self.exit = Some(Exit { at: event.ts, code: *code, signal: *signal });
+            }
+            Body::MmGone => {
+                self.keep_snapshot();
+                self.clear();
+                (self.gone, self.levels) = (true, Levels::zero());
+            }
+            Body::Reading { why, range, maps } => self.begin_reading(event.ts, *why, *range, *maps),
+            Body::BaselineMap { .. } | Body::BaselinePages { .. } => self.row(event),
+            Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}
+        }
+        if self.gone && !self.resident.is_empty() {
+            note(&mut self.anomalies, Oddity::AfterTheEnd, event.ts, 0);
+            self.clear();
+        }
+    }
+
+    /// The events have ended; `whole`: as they should, so that a reading at the very end is complete.
+    pub fn finish(&mut self, whole: bool) {
+        match self.reading.take() {
+            Some(open) if whole => self.close_reading(open),
+            Some(open) => self.undo_reading(open),
+            None => {}
+        }
+    }
+
+    /// Everything odd, one entry for each kind.
+    #[must_use]
+    pub fn anomalies(&self) -> &[Anomaly] {
+        &self.anomalies
+    }
+
+    #[must_use]
+    pub fn mappings(&self) -> &Mappings {
+        &self.mappings
+    }
+
+    #[must_use]
+    pub fn resident(&self) -> &Resident {
+        &self.resident
+    }
+
+    #[must_use]
+    pub fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    #[must_use]
+    pub fn makers(&self) -> &Makers {
+        &self.makers
+    }
+
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What readings put right, by their reason.
+    #[must_use]
+    pub fn corrections(&self) -> &BTreeMap<Why, Correction> {
+        &self.corrections
+    }
+
+    /// The last reading of everything: since then, only events.
+    #[must_use]
+    pub fn closed(&self) -> Option<Closed> {
+        self.closed
+    }
+
+    #[must_use]
+    pub fn peak(&self) -> Peak {
+        self.peak
+    }
+
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    /// Whether the address space is gone, or the process said that it ends.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.gone || self.exit.is_some()
+    }
+
+    /// Comm and path of the program that runs since the last exec in the trace.
+    #[must_use]
+    pub fn image(&self) -> Option<(&str, &str)> {
+        self.image.as_ref().map(|(comm, exe)| (comm.as_str(), exe.as_str()))
+    }
+
+    /// A file that the trace has described so far.
+    #[must_use]
+    pub fn file(&self, id: FileId) -> Option<&MappedFile> {
+        self.files.get(&id)
+    }
+
+    /// The time of the last event.
+    #[must_use]
+    pub fn now(&self) -> Nanos {
+        self.now
+    }
+
+    fn clear(&mut self) {
+        self.mappings = Mappings::default();
+        self.resident = Resident::default();
+        self.unplaced.clear();
+    }
+
+    fn keep_snapshot(&mut self) {
+        if self.at_exit.is_none() && !self.gone {
+            self.at_exit = Some(Box::new(self.take_snapshot()));
+        }
+    }
+
+    fn maker(&mut self, event: &Event) -> MakerId {
+        self.makers.id(Task { tid: event.tid, actor: event.actor })
+    }
+
+    fn level(&mut self, event: &Event, member: Member, level: Pages) {
+        let old = self.levels.set(member, level);
+        if member == Member::Swap {
+            return;
+        }
+        match old {
+            Some(old) => {
+                let maker = self.maker(event);
+                self.makers.moved(maker, old, level);
+            }
+            None => {
+                if let Some(base) = self
+                    .base
+                    .as_mut()
+                    .filter(|base| base.ledger.at == event.ts && base.ledger.levels.of(member).is_none())
+                {
+                    base.ledger.levels.set(member, level);
+                }
+            }
+        }
+        let rss = self.levels.resident();
+        if rss > self.peak.rss {
+            self.peak = Peak { rss, at: event.ts };
+        }
+    }
+
+    fn frame(&mut self, event: &Event, addr: Option<u64>, pfn: Pfn, order: u8, member: Member, level: Pages) {
+        self.level(event, member, level);
+        let maker = self.maker(event);
+        if order > MAX_ORDER || pfn.0.checked_add(base_pages(order)).is_none() {
+            return note(&mut self.anomalies, Oddity::OddFrame, event.ts, pfn.0);
+        }
+        let pages = base_pages(order);
+        let Some(addr) = addr else {
+            for index in 0..pages {
+                if self.unplaced.len() >= MAX_UNPLACED {
+                    break;
+                }
+                self.unplaced.insert(pfn.0.saturating_add(index), (maker, event.ts));
+            }
+            return;
+        };
+        let range = Range::of(addr, pages.saturating_mul(PAGE_BYTES));
+        if !addr.is_multiple_of(range.bytes().0) || range.bytes() != Pages(pages).bytes() {
+            note(&mut self.anomalies, Oddity::OddFrame, event.ts, addr);
+        }
+        if order == 0 {
+            self.mappings.grow_down(addr);
+        }
+        let parts = if order == 0 { Vec::new() } else { self.mappings.covered(range) };
+        if member == Member::Shmem
+            && let Some(file) = self.mappings.at(addr).and_then(|mapping| mapping.file)
+        {
+            self.shmem_files.insert(file);
+        }
+        for index in 0..pages {
+            let offset = index.saturating_mul(PAGE_BYTES);
+            let (at, pfn) = (addr.saturating_add(offset), Pfn(pfn.0.saturating_add(index)));
+            if !parts.is_empty() && !parts.iter().any(|part| part.contains(at)) {
+                continue;
+            }
+            if self.resident.holder(pfn).is_some_and(|holder| holder != at) {
+                note(&mut self.anomalies, Oddity::FrameTwice, event.ts, pfn.0);
+                self.resident.free(pfn);
+            }
+            self.unplaced.remove(&pfn.0);
+            let page = Page { pfn: Some(pfn), file: member != Member::Anon, maker, since: event.ts };
+            if !self.resident.insert(at, page) {
+                return note(&mut self.anomalies, Oddity::SetFull, event.ts, at);
+            }
+        }
+    }
+
+    fn free(&mut self, ts: Nanos, pfn: Pfn, order: u8) {
+        if order > MAX_ORDER || pfn.0.checked_add(base_pages(order)).is_none() {
+            return note(&mut self.anomalies, Oddity::OddFrame, ts, pfn.0);
+        }
+        for index in 0..base_pages(order) {
+            let pfn = Pfn(pfn.0.saturating_add(index));
+            self.unplaced.remove(&pfn.0);
+            self.resident.free(pfn);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The set of resident pages: by address, and by frame.
+//!
+//! *Units.* One entry is one base page. A range that cuts a page means the whole page.
+//! *Invariants.* `by_pfn` names, for a frame, the one address that was last said to hold it; a page leaves the set
+//! together with its entry there. At most [`MAX_PAGES`] pages are held; what comes beyond is refused, not stored.
+//! *Cost.* Pages stand in leaves of 64: about 40 bytes a page when dense, 1.4 KiB when alone.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
+
+/// Pages that the set takes: half a TiB. It bounds what a forged file can make a reader hold.
+pub const MAX_PAGES: u64 = 1 << 27;
+
+const LEAF_PAGES: u64 = 64;
+const LEAF_BYTES: u64 = LEAF_PAGES * PAGE_BYTES;
+const NO_PFN: u64 = u64::MAX;
+
+/// Who made a page resident: an index into the state's table of makers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MakerId(pub u32);
+
+/// A resident base page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// `None`: a reading that could not see frames found it.
+    pub pfn: Option<Pfn>,
+    /// Page cache or shared memory; otherwise private anonymous.
+    pub file: bool,
+    pub maker: MakerId,
+    /// When it became resident, as far as an event or a reading tells.
+    pub since: Nanos,
+}
+
+/// Pages of one kind of backing each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    pub anon: u64,
+    pub file: u64,
+}
+
+impl Split {
+    /// Both.
+    #[must_use]
+    pub fn all(self) -> u64 {
+        self.anon.saturating_add(self.file)
+    }
+}
+
+#[derive(Clone)]
+struct Leaf {
+    present: u64,
+    file: u64,
+    pfn: [u64; LEAF_PAGES as usize],
+    since: [Nanos; LEAF_PAGES as usize],
+    maker: [MakerId; LEAF_PAGES as usize],
+}
+
+impl Leaf {
+    fn new() -> Box<Leaf> {
+        Box::new(Leaf {
+            present: 0,
+            file: 0,
+            pfn: [NO_PFN; LEAF_PAGES as usize],
+            since: [Nanos(0); LEAF_PAGES as usize],
+            maker: [MakerId(0); LEAF_PAGES as usize],
+        })
+    }
+
+    fn page(&self, slot: u32) -> Option<Page> {
+        let bit = bit(slot);
+        if self.present & bit == 0 {
+            return None;
+        }
+        let at = slot as usize;
+        let pfn = self.pfn.get(at).copied().filter(|&pfn| pfn != NO_PFN).map(Pfn);
+        Some(Page {
+            pfn,
+            file: self.file & bit != 0,
+            maker: self.maker.get(at).copied().unwrap_or_default(),
+            since: self.since.get(at).copied().unwrap_or_default(),
+        })
+    }
+
+    fn put(&mut self, slot: u32, page: Page) {
+        let bit = bit(slot);
+        let at = slot as usize;
+        self.present |= bit;
+        self.file = if page.file { self.file | bit } else { self.file & !bit };
+        if let Some(pfn) = self.pfn.get_mut(at) {
+            *pfn = page.pfn.map_or(NO_PFN, |pfn| pfn.0);
+        }
+        if let Some(since) = self.since.get_mut(at) {
+            *since = page.since;
+        }
+        if let Some(maker) = self.maker.get_mut(at) {
+            *maker = page.maker;
+        }
+    }
+}
+
+/// The resident pages of one address space.
+#[derive(Clone, Default)]
+pub struct Resident {
+    leaves: BTreeMap<u64, Box<Leaf>>,
+    by_pfn: HashMap<u64, u64>,
+    pages: u64,
+}
+
+impl Resident {
+    /// All pages.
+    #[must_use]
+    pub fn len(&self) -> Pages {
+        Pages(self.pages)
+    }
+
+    /// Whether no page is resident.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pages == 0
+    }
+
+    /// The page at `addr`.
+    #[must_use]
+    pub fn get(&self, addr: u64) -> Option<Page> {
+        self.leaves.get(&leaf_of(addr))?.page(slot_of(addr))
+    }
+
+    /// The address that holds `pfn`.
+    #[must_use]
+    pub fn holder(&self, pfn: Pfn) -> Option<u64> {
+        self.by_pfn.get(&pfn.0).copied()
+    }
+
+    /// `page` is what `addr` holds from here on. False when the set is full.
+    pub fn insert(&mut self, addr: u64, page: Page) -> bool {
+        let (leaf, slot) = (leaf_of(addr), slot_of(addr));
+        let addr = page_start(addr);
+        match self.get(addr) {
+            Some(old) => self.forget_pfn(old, addr),
+            None if self.pages >= MAX_PAGES => return false,
+            None => self.pages = self.pages.saturating_add(1),
+        }
+        self.leaves.entry(leaf).or_insert_with(Leaf::new).put(slot, page);
+        if let Some(pfn) = page.pfn {
+            self.by_pfn.insert(pfn.0, addr);
+        }
+        true
+    }
+
+    /// Removes the page that holds `pfn`, where there is one, and says which.
+    pub fn free(&mut self, pfn: Pfn) -> Option<(u64, Page)> {
+        let addr = self.holder(pfn)?;
+        let page = self.get(addr)?;
+        self.remove(Range::of(addr, PAGE_BYTES), |_, _| false);
+        Some((addr, page))
+    }
+
+    /// Removes the pages in `range`, but for those that `keep` wants; how many went.
+    pub fn remove(&mut self, range: Range, mut keep: impl FnMut(u64, Page) -> bool) -> Pages {
+        let mut gone = 0_u64;
+        for index in self.leaves_in(range) {
+            let Some(leaf) = self.leaves.get_mut(&index) else { continue };
+            let mut left = leaf.present & mask(index, range);
+            while left != 0 {
+                let slot = left.trailing_zeros();
+                left &= left.wrapping_sub(1);
+                let addr = address(index, slot);
+                let Some(page) = leaf.page(slot) else { continue };
+                if keep(addr, page) {
+                    continue;
+                }
+                leaf.present &= !bit(slot);
+                gone = gone.saturating_add(1);
+                if let Some(pfn) = page.pfn
+                    && self.by_pfn.get(&pfn.0) == Some(&addr)
+                {
+                    self.by_pfn.remove(&pfn.0);
+                }
+            }
+            if leaf.present == 0 {
+                self.leaves.remove(&index);
+            }
+        }
+        self.pages = self.pages.saturating_sub(gone);
+        Pages(gone)
+    }
+
+    /// Takes the pages in `range` out into a set of their own, which knows them by address only.
+    pub fn take(&mut self, range: Range) -> Resident {
+        let mut taken = Resident::default();
+        self.remove(range, |addr, page| {
+            taken.leaves.entry(leaf_of(addr)).or_insert_with(Leaf::new).put(slot_of(addr), page);
+            taken.pages = taken.pages.saturating_add(1);
+            false
+        });
+        taken
+    }
+
+    /// How many pages of `range` are resident.
+    #[must_use]
+    pub fn count(&self, range: Range) -> Split {
+        self.count_unless(range, |_| 0)
+    }
+
+    /// How many pages of `range` are in this set and not in `other`.
+    #[must_use]
+    pub fn count_without(&self, other: &Resident, range: Range) -> Split {
+        self.count_unless(range, |leaf| other.leaves.get(&leaf).map_or(0, |leaf| leaf.present))
+    }
+
+    /// How many pages of `range` are in this set and not in `other`.
+    #[must_use]
+    pub fn count_since(&self, other: &Outline, range: Range) -> Split {
+        self.count_unless(range, |leaf| other.leaves.get(&leaf).copied().unwrap_or(0))
+    }
+
+    /// Every page, by rising address.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Page)> + '_ {
+        self.leaves.iter().flat_map(|(&index, leaf)| {
+            (0..LEAF_PAGES as u32).filter_map(move |slot| leaf.page(slot).map(|page| (address(index, slot), page)))
+        })
+    }
+
+    /// Which addresses are resident, without anything else.
+    #[must_use]
+    pub fn outline(&self) -> Outline {
+        Outline { leaves: self.leaves.iter().map(|(&index, leaf)| (index, leaf.present)).collect() }
+    }
+
+    fn count_unless(&self, range: Range, without: impl Fn(u64) -> u64) -> Split {
+        let mut split = Split::default();
+        let Some((first, last)) = span(range) else { return split };
+        for (&index, leaf) in self.leaves.range(first..=last) {
+            let present = leaf.present & mask(index, range) & !without(index);
+            split.file = split.file.saturating_add(u64::from((present & leaf.file).count_ones()));
+            split.anon = split.anon.saturating_add(u64::from((present & !leaf.file).count_ones()));
+        }
+        split
+    }
+
+    fn forget_pfn(&mut self, page: Page, addr: u64) {
+        if let Some(pfn) = page.pfn
+            && self.by_pfn.get(&pfn.0) == Some(&addr)
+        {
+            self.by_pfn.remove(&pfn.0);
+        }
+    }
+
+    fn leaves_in(&self, range: Range) -> Vec<u64> {
+        span(range)
+            .map(|(first, last)| self.leaves.range(first..=last).map(|(&index, _)| index).collect())
+            .unwrap_or_default()
+    }
+}
+
+/// Which addresses were resident at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    leaves: BTreeMap<u64, u64>,
+}
+
+impl Outline {
+    /// How many pages of `range` were resident then and are not in `now`.
+    #[must_use]
+    pub fn count_without(&self, now: &Resident, range: Range) -> u64 {
+        let Some((first, last)) = span(range) else { return 0 };
+        let still = |index: &u64| now.leaves.get(index).map_or(0, |leaf| leaf.present);
+        self.leaves
+            .range(first..=last)
+            .map(|(index, present)| u64::from((present & mask(*index, range) & !still(index)).count_ones()))
+            .fold(0, u64::saturating_add)
+    }
+}
+
+fn leaf_of(addr: u64) -> u64 {
+    addr / LEAF_BYTES
+}
+
+fn slot_of(addr: u64) -> u32 {
+    (addr % LEAF_BYTES / PAGE_BYTES) as u32
+}
+
+fn bit(slot: u32) -> u64 {
+    1_u64.checked_shl(slot).unwrap_or(0)
+}
+
+fn page_start(addr: u64) -> u64 {
+    addr & !(PAGE_BYTES - 1)
+}
+
+fn address(leaf: u64, slot: u32) -> u64 {
+    leaf.saturating_mul(LEAF_BYTES).saturating_add(u64::from(slot).saturating_mul(PAGE_BYTES))
+}
+
+/// The first and last leaf that `range` meets.
+fn span(range: Range) -> Option<(u64, u64)> {
+    (!range.is_empty()).then(|| (leaf_of(range.start), leaf_of(range.end.saturating_sub(1))))
+}
+
+/// The slots of `leaf` that `range` meets.
+fn mask(leaf: u64, range: Range) -> u64 {
+    let base = leaf.saturating_mul(LEAF_BYTES);
+    let below = range.start.saturating_sub(base) / PAGE_BYTES;
+    let upto = range.end.saturating_sub(base).div_ceil(PAGE_BYTES);
+    first_slots(upto) & !first_slots(below)
+}
+
+fn first_slots(slots: u64) -> u64 {
+    match u32::try_from(slots) {
+        Ok(slots) if slots < LEAF_PAGES as u32 => bit(slots).wrapping_sub(1),
+        _ => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(pfn: u64) -> Page {
+        Page { pfn: Some(Pfn(pfn)), file: pfn % 2 == 1, maker: MakerId(0), since: Nanos(pfn) }
+    }
+
+    fn addresses(set: &Resident) -> Vec<u64> {
+        set.iter().map(|(addr, _)| addr / PAGE_BYTES).collect()
+    }
+
+    #[test]
+    fn pages_come_and_go_by_range_and_by_frame() {
+        let mut set = Resident::default();
+        for at in [1_u64, 62, 63, 64, 65, 128, 1 << 30] {
+            assert!(set.insert(at * PAGE_BYTES, page(at + 1000)));
+        }
+        assert_eq!(addresses(&set), [1, 62, 63, 64, 65, 128, 1 << 30]);
+        assert_eq!(set.count(Range { start: 62 * PAGE_BYTES, end: 65 * PAGE_BYTES }), Split { anon: 2, file: 1 });
+        assert_eq!(set.remove(Range { start: 63 * PAGE_BYTES, end: 65 * PAGE_BYTES }, |_, _| false), Pages(2));
+        assert_eq!(addresses(&set), [1, 62, 65, 128, 1 << 30]);
+        assert_eq!(set.free(Pfn(1064)), None, "its page is gone");
+        assert_eq!(set.free(Pfn(1065)), Some((65 * PAGE_BYTES, page(1065))));
+        assert_eq!(set.remove(Range { start: 0, end: u64::MAX }, |addr, _| addr == PAGE_BYTES), Pages(3));
+        assert_eq!((addresses(&set), set.len()), (vec![1], Pages(1)));
+    }
+
+    #[test]
+    fn a_frame_that_moved_on_is_not_freed_at_its_old_address() {
+        let mut set = Resident::default();
+        set.insert(0x1000, page(7));
+        set.insert(0x1000, page(8));
+        assert_eq!(set.holder(Pfn(7)), None);
+        assert_eq!(set.free(Pfn(7)), None);
+        set.insert(0x2000, page(8));
+        assert_eq!(set.free(Pfn(8)).map(|(addr, _)| addr), Some(0x2000));
+        assert_eq!(set.len(), Pages(1));
+    }
+
+    #[test]
+    fn the_ends_of_the_address_space_hold() {
+        let mut set = Resident::default();
+        for addr in [0, u64::MAX, u64::MAX - PAGE_BYTES] {
+            assert!(set.insert(addr, page(addr >> 12)));
+        }
+        assert_eq!(set.len(), Pages(3));
+        assert_eq!(set.count(Range { start: 0, end: u64::MAX }).all(), 3);
+        assert_eq!(set.take(Range { start: 1 << 60, end: u64::MAX }).len(), Pages(2));
+        assert_eq!(set.outline().count_without(&Resident::default(), Range { start: 0, end: 1 }), 1);
+        assert_eq!(set.outline().count_without(&set, Range { start: 0, end: u64::MAX }), 0);
+        assert_eq!(set.count(Range { start: 5, end: 5 }).all() + set.count(Range { start: 9, end: 5 }).all(), 0);
+    }
+}
