@@ -75,7 +75,7 @@ pub(super) struct Block {
     current: Option<usize>,
     pub lane: Lane,
     /// Instruction addresses by [`ip_slot`].
-    ips: Vec<u64>,
+    ips: [u64; 256],
     levels: [u64; 4],
     /// End of the last range of the vma layer.
     pub range_end: u64,
@@ -93,7 +93,7 @@ impl Block {
             lanes: Vec::new(),
             current: None,
             lane: Lane::default(),
-            ips: vec![0; 256],
+            ips: [0; 256],
             levels: [0; 4],
             range_end: 0,
             brk: 0,

@@ -2,6 +2,8 @@
 //!
 //! Included by test crates with `#[path = "shared/any_event.rs"] mod any_event;`.
 
+#![allow(dead_code, reason = "no test crate needs all of it")]
+
 use pagetrace_user::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
 use pagetrace_user::units::{Bytes, Comm, Nanos, Pages, Pfn, Pid, Range, Tid};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
