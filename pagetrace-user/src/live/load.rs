@@ -124,12 +124,13 @@ impl Kernel {
         loader.override_global("SUBMIT_FLAGS", &NO_WAKEUP, true);
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pagetrace-ebpf"));
         let mut ebpf = loader.load(object).map_err(|error| failed("load the eBPF object", &error))?;
-        // The outer map's descriptor must live until every program is loaded.
-        let (_outer, rings) = make_rings(&mut ebpf, cpus, options)?;
         let walk_types = Btf::from_sys_fs().map_err(|error| failed("read the kernel's types", &error))?;
         let walk: &mut Iter = program(&mut ebpf, WALK)?;
         walk.load("task", &walk_types).map_err(|error| failed("load the walk over tasks", &error))?;
         drop(walk_types);
+        give_back_memory();
+        // The outer map's descriptor must live until every program is loaded.
+        let (_outer, rings) = make_rings(&mut ebpf, cpus, options)?;
 
         let mut probes = attach_raw(&mut ebpf)?;
         probes.extend(attach_calls(&mut ebpf)?);
@@ -228,6 +229,12 @@ impl Kernel {
         misses.sort();
         misses
     }
+}
+
+/// Gives freed memory back to the kernel: the types of a kernel are some 20 MB, parsed once.
+fn give_back_memory() {
+    // SAFETY: the call has no conditions; it only touches the allocator's own free memory.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// The rings, set into the outer map before any program can run.
