@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::capture;
 
@@ -76,7 +76,7 @@ impl Observer {
             }
             Tool::PagetraceAll => Some(start_pagetrace(Command::new(program).arg("--all"), directory)?),
             Tool::Perf => Some(start_perf(directory)?),
-            Tool::Bpftrace => Some(start_bpftrace(targets, directory)?),
+            Tool::Bpftrace => Some(start_bpftrace(directory)?),
         };
         Ok(Observer { tool, program: program.to_path_buf(), directory: directory.to_path_buf(), running })
     }
@@ -144,30 +144,39 @@ fn start_perf(directory: &Path) -> Result<Running> {
     Ok(running)
 }
 
-fn start_bpftrace(targets: &[u32], directory: &Path) -> Result<Running> {
-    let filter: Vec<String> = targets.iter().map(|pid| format!("pid == {pid}")).collect();
-    let script = format!(
-        "tracepoint:kmem:mm_page_alloc /{}/ {{ printf(\"%lld %d %lx\\n\", nsecs, cpu, args->pfn); }}",
-        filter.join(" || ")
-    );
-    // `-v` makes it say on stderr when it runs.
+/// bpftrace does not say when it watches; as it watches all processes, its first event comes at once.
+fn start_bpftrace(directory: &Path) -> Result<Running> {
+    const SCRIPT: &str = "tracepoint:kmem:mm_page_alloc { printf(\"%lld %d %d %lx\\n\", nsecs, cpu, pid, args->pfn); }";
+    let events = directory.join("events");
     let mut command = Command::new("bpftrace");
-    command.arg("-v").arg("-o").arg(directory.join("events")).args(["-e", &script]).stdout(Stdio::null());
-    start(&mut command, |line| line.contains("Running..."))
+    command.arg("-o").arg(&events).args(["-e", SCRIPT]).stdout(Stdio::null());
+    let mut running = spawn(&mut command, |_| false)?.0;
+    let begun = Instant::now();
+    // The first line says that it attaches.
+    while fs::read_to_string(&events).unwrap_or_default().lines().count() < 2 {
+        ensure!(begun.elapsed() < PATIENCE && running.child.try_wait()?.is_none(), "bpftrace does not begin");
+        thread::sleep(Duration::from_millis(20));
+    }
+    running.cpu_to_start = running_cpu_seconds(running.child.id());
+    Ok(running)
 }
 
 /// Starts a tool and waits until it says on stderr that it watches.
 fn start(command: &mut Command, watches: fn(&str) -> bool) -> Result<Running> {
-    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let stderr = child.stderr.take().context("no stderr")?;
-    let (said, watching) = follow(stderr, watches);
+    let (mut running, watching) = spawn(command, watches)?;
     if watching.recv_timeout(PATIENCE).is_err() {
-        let _ = child.kill();
-        child.wait()?;
-        anyhow::bail!("{} does not begin\n{}", command.get_program().display(), said.join().unwrap_or_default());
+        let _ = running.child.kill();
+        running.child.wait()?;
+        bail!("{} does not begin\n{}", command.get_program().display(), running.said.join().unwrap_or_default());
     }
-    let cpu_to_start = running_cpu_seconds(child.id());
-    Ok(Running { child, said, cpu_to_start })
+    running.cpu_to_start = running_cpu_seconds(running.child.id());
+    Ok(running)
+}
+
+fn spawn(command: &mut Command, watches: fn(&str) -> bool) -> Result<(Running, mpsc::Receiver<()>)> {
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let (said, watching) = follow(child.stderr.take().context("no stderr")?, watches);
+    Ok((Running { child, said, cpu_to_start: 0.0 }, watching))
 }
 
 /// Reads all that is said, and tells when a line fits.
