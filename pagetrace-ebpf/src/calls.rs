@@ -93,7 +93,12 @@ fn exit(ctx: &TracePointContext) {
     if nr == NR_MMAP && args[3] & MAP_ANONYMOUS == 0 && (ret as i64) > 0 {
         let file = task::file_of(args[4] as u32);
         if file != 0 {
-            return emit_file(hook, number, [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret], file);
+            return emit_file(
+                hook,
+                number,
+                [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret],
+                file,
+            );
         }
     }
     let payload = [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret, brk, 0, 0];
@@ -127,8 +132,27 @@ fn emit_file(hook: Hook, number: u32, call: [u64; 9], file: u64) {
         let _ = bpf_probe_read_kernel_str_bytes(name as *const u8, bytes);
     }
     let payload = [
-        call[0], call[1], call[2], call[3], call[4], call[5], call[6], call[7], call[8], 0, 0, 0, u64::from(device), ino,
-        text[0], text[1], text[2], text[3], text[4], text[5], text[6],
+        call[0],
+        call[1],
+        call[2],
+        call[3],
+        call[4],
+        call[5],
+        call[6],
+        call[7],
+        call[8],
+        0,
+        0,
+        0,
+        u64::from(device),
+        ino,
+        text[0],
+        text[1],
+        text[2],
+        text[3],
+        text[4],
+        text[5],
+        text[6],
     ];
     hook.emit(record::CALL_FILE, 0, number, payload);
 }
@@ -151,8 +175,7 @@ fn process_madvise(hook: Hook, ctx: &TracePointContext, own: u64) {
     }
     let ret = result(ctx) as i64;
     if ret <= 0 {
-        let payload =
-            [began, NR_PROCESS_MADVISE, 0, 0, regs.r10, 0, 0, 0, ret as u64, 0, comm[0], comm[1]];
+        let payload = [began, NR_PROCESS_MADVISE, 0, 0, regs.r10, 0, 0, 0, ret as u64, 0, comm[0], comm[1]];
         hook.emit(record::CALL, flags, number, payload);
         return;
     }
@@ -165,8 +188,7 @@ fn process_madvise(hook: Hook, ctx: &TracePointContext, own: u64) {
         let Ok(range) = (unsafe { bpf_probe_read_user((regs.si + index * 16) as *const [u64; 2]) }) else { break };
         let bytes = if range[1] < left { range[1] } else { left };
         left -= bytes;
-        let payload =
-            [began, NR_PROCESS_MADVISE, range[0], bytes, regs.r10, 0, 0, 0, bytes, 0, comm[0], comm[1]];
+        let payload = [began, NR_PROCESS_MADVISE, range[0], bytes, regs.r10, 0, 0, 0, bytes, 0, comm[0], comm[1]];
         hook.emit(record::CALL, flags, number, payload);
     }
 }

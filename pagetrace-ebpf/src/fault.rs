@@ -1,9 +1,7 @@
 //! Page faults on user addresses: `exceptions:page_fault_user` and `page_fault_kernel`
 //! `(unsigned long address, struct pt_regs *regs, unsigned long error_code)`, in the faulting thread (x86 only).
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use pagetrace_common::{control::LAYER_PAGE, record};
 
 use crate::{emit::Hook, layout, owner, task};

@@ -4,9 +4,7 @@
 //! An allocation is only noted, for the change of a counter that completes it (`rss`): it counts as filtered.
 //! A freed frame is joined to its owner by the table `FRAMES`.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use pagetrace_common::{
     control::{LAYER_PAGE, word},
     record,

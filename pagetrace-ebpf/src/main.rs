@@ -7,27 +7,27 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
-mod layout;
-#[cfg(target_arch = "bpf")]
-mod maps;
+mod calls;
 #[cfg(target_arch = "bpf")]
 mod emit;
-#[cfg(target_arch = "bpf")]
-mod task;
-#[cfg(target_arch = "bpf")]
-mod owner;
-#[cfg(target_arch = "bpf")]
-mod process;
 #[cfg(target_arch = "bpf")]
 mod fault;
 #[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
+mod layout;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod owner;
+#[cfg(target_arch = "bpf")]
+mod process;
+#[cfg(target_arch = "bpf")]
 mod rss;
 #[cfg(target_arch = "bpf")]
-mod calls;
-#[cfg(target_arch = "bpf")]
 mod scan;
+#[cfg(target_arch = "bpf")]
+mod task;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

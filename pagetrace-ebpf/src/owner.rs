@@ -12,7 +12,7 @@ use pagetrace_common::{
 use crate::{
     emit::Hook,
     layout,
-    maps::{OWNERS, Owner, PROCESSES, Process, Thread, THREADS, control, tally_add},
+    maps::{OWNERS, Owner, PROCESSES, Process, THREADS, Thread, control, tally_add},
     rss, task,
 };
 

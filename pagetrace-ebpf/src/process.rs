@@ -1,8 +1,6 @@
 //! Processes: fork, exec, exit, the end of an address space, and the walk over what already runs.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use core::ffi::c_void;
 use pagetrace_common::{
     control::{MAX_EXACT_CPUS, tally, word},

@@ -4,9 +4,7 @@
 //! frame's address and number.
 //! *Source.* `struct percpu_counter` since 6.2: `count` plus every CPU's part, added up here for exact levels.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use pagetrace_common::{
     control::{LAYER_PAGE, MAX_EXACT_CPUS, tally, word},
     record,
@@ -15,7 +13,7 @@ use pagetrace_common::{
 use crate::{
     emit::Hook,
     layout,
-    maps::{CPU_OFFSETS, control, tally_add, frame_slot},
+    maps::{CPU_OFFSETS, control, frame_slot, tally_add},
     owner, task,
 };
 

@@ -292,7 +292,11 @@ impl Body {
     pub fn is_own(&self) -> bool {
         matches!(
             self,
-            Body::MapFile { .. } | Body::Reading { .. } | Body::BaselineMap { .. } | Body::BaselinePages { .. } | Body::Lost { .. }
+            Body::MapFile { .. }
+                | Body::Reading { .. }
+                | Body::BaselineMap { .. }
+                | Body::BaselinePages { .. }
+                | Body::Lost { .. }
         )
     }
 
@@ -316,7 +320,9 @@ impl Body {
             | Body::Scan(_)
             | Body::Reading { .. }
             | Body::BaselinePages { .. } => Layer::Page,
-            Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => Layer::Task,
+            Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => {
+                Layer::Task
+            }
             Body::Lost { layer, .. } => *layer,
         }
     }

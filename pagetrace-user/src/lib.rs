@@ -8,12 +8,12 @@ pub mod units;
 pub mod event;
 
 pub mod failure;
-pub mod options;
 pub mod host;
+pub mod options;
 
 pub mod format;
-pub mod store;
 pub mod input;
+pub mod store;
 
 pub mod live;
 

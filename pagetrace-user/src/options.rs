@@ -25,6 +25,8 @@ pub struct RecordOptions {
     pub ring: Bytes,
     /// One ring for all CPUs, to measure what that costs (`--one-ring`, hidden).
     pub one_ring: bool,
+    /// Attach everything and want nothing, to measure what the attach points alone cost (`--empty`, hidden).
+    pub empty: bool,
     /// How long to look at empty rings before sleeping (`--spin-time`).
     pub spin_time: Duration,
     /// Lost records that still count as success (`--max-loss`).

@@ -18,8 +18,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::cli::reading::{CheckArgs, DumpArgs, ReportArgs};
 use crate::cli::record::RecordArgs;
 use crate::doctor;
-use crate::live;
 use crate::failure::{Code, Failure};
+use crate::live;
 use crate::units::Pid;
 
 /// Where trace files go when `-o` does not say.
@@ -134,9 +134,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
     let line = Line::from_arg_matches(&matches).map_err(|error| usage::failure(Line::command(), &words, &error))?;
 
     match line.command {
-        None => {
-            live::record(line.record.options(&matches)?)
-        }
+        None => live::record(line.record.options(&matches)?),
         Some(Command::Report(args)) => args.run(),
         Some(Command::Dump(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),

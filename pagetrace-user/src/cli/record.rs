@@ -99,6 +99,11 @@ pub struct RecordArgs {
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
     #[arg(env = "PAGETRACE_ONE_RING", hide_env = true, hide = true)]
     one_ring: bool,
+
+    /// Attach everything and want nothing, to measure what the attach points alone cost
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_EMPTY", hide_env = true, hide = true)]
+    empty: bool,
 }
 
 impl RecordArgs {
@@ -118,6 +123,7 @@ impl RecordArgs {
             force: self.force,
             ring: self.ring,
             one_ring: self.one_ring,
+            empty: self.empty,
             spin_time: self.spin_time,
             max_loss: self.max_loss,
             json: self.json,

@@ -57,7 +57,9 @@ pub fn vmemmap(kernel: &mut Kernel, rings: &mut [Ring]) -> Result<u64, Failure> 
             Ok(records)
         }
         Some(_) => Err(failed("the pages touched for it do not agree")),
-        None => Err(failed("no page touched for it was seen: the frame numbers in /proc/self/pagemap need CAP_SYS_ADMIN")),
+        None => {
+            Err(failed("no page touched for it was seen: the frame numbers in /proc/self/pagemap need CAP_SYS_ADMIN"))
+        }
     }
 }
 
@@ -99,9 +101,8 @@ struct Area {
 impl Area {
     fn new(bytes: usize) -> Result<Area, Failure> {
         // SAFETY: a fresh mapping, at a place that the kernel chooses.
-        let base = unsafe {
-            mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-        };
+        let base =
+            unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
         match base {
             Ok(base) => Ok(Area { base: base.cast(), bytes }),
             Err(error) => Err(failed(&error.to_string())),

@@ -6,7 +6,6 @@
 //! *End*, in this order: levels and pages are read once more; the programs stop emitting; the rings are drained until
 //! everything emitted is decoded; the merge is flushed; trailers; fsync and rename; detach.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use pagetrace_common::control::{tally, word};
@@ -15,6 +14,7 @@ use crate::event::{Body, Trailer, Why};
 use crate::failure::Failure;
 use crate::live::clock;
 use crate::live::command::Running;
+use crate::live::control::{Control, Progress, Stop};
 use crate::live::load::Kernel;
 use crate::live::loss::{self, Losses};
 use crate::live::maps::Name;
@@ -37,70 +37,6 @@ const TELL_PERIOD: Nanos = Nanos(1_000_000_000);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// A repair reads for at most this part of the time.
 const REPAIR_SHARE: u64 = 100;
-
-/// What ends a recording from outside, and how far it is.
-#[derive(Debug, Default)]
-pub struct Control {
-    stop: AtomicU8,
-    abort: AtomicBool,
-}
-
-/// Why a recording ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    Interrupted = 1,
-    Terminated = 2,
-    Duration = 3,
-    Exited = 4,
-}
-
-impl Control {
-    /// Asks for an orderly end; the first reason stays.
-    pub fn stop(&self, why: Stop) {
-        let _ = self.stop.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst);
-    }
-
-    /// Asks for an end at once, files unfinished.
-    pub fn abort(&self) {
-        self.abort.store(true, Ordering::SeqCst);
-    }
-
-    fn is_aborted(&self) -> bool {
-        self.abort.load(Ordering::SeqCst)
-    }
-
-    fn stopped(&self) -> Option<Stop> {
-        match self.stop.load(Ordering::SeqCst) {
-            1 => Some(Stop::Interrupted),
-            2 => Some(Stop::Terminated),
-            3 => Some(Stop::Duration),
-            4 => Some(Stop::Exited),
-            _ => None,
-        }
-    }
-}
-
-impl Stop {
-    /// As the trailer has it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Stop::Interrupted => "interrupted",
-            Stop::Terminated => "terminated",
-            Stop::Duration => "duration",
-            Stop::Exited => "exited",
-        }
-    }
-}
-
-/// Where a recording is, for the line on a terminal.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    pub since: Nanos,
-    pub events: u64,
-    pub processes: usize,
-    pub lost: u64,
-}
 
 /// How a capture ended.
 pub enum End {
@@ -150,7 +86,10 @@ impl Capture {
     pub fn baseline(&mut self, control: &Control) -> Result<(), Failure> {
         self.kernel.walk()?;
         self.settle();
-        while !control.is_aborted() && control.stopped().is_none() && self.read_step(self.merge.last(), Some(Why::Start)) {
+        while !control.is_aborted()
+            && control.stopped().is_none()
+            && self.read_step(self.merge.last(), Some(Why::Start))
+        {
             self.look();
         }
         Ok(())
@@ -419,4 +358,3 @@ impl Capture {
 
 /// Records of a round above which the next one begins at once.
 const RUSH_RECORDS: usize = 16 << 10;
-

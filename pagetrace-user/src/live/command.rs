@@ -27,7 +27,9 @@ impl Stopped {
     /// *Errors.* Exit code 3 when there is no such program.
     pub fn start(words: &[String]) -> Result<Stopped, Failure> {
         let name = words.first().map(String::as_str).unwrap_or_default();
-        let failed = |why: String| Failure::new(Code::NoTarget, format!("cannot run {name}"), why, "check the program's name and path");
+        let failed = |why: String| {
+            Failure::new(Code::NoTarget, format!("cannot run {name}"), why, "check the program's name and path")
+        };
         if find_program(name).is_none() {
             return Err(failed("there is no such program".to_owned()));
         }

@@ -24,14 +24,34 @@ pub struct Decoded {
 #[derive(Debug)]
 pub enum What {
     /// The owner came into view.
-    Intro { mm: u64, start_boottime: u64, parent: Pid, comm: Comm, how: Start },
+    Intro {
+        mm: u64,
+        start_boottime: u64,
+        parent: Pid,
+        comm: Comm,
+        how: Start,
+    },
     /// An event as it is.
     Event(Body),
     /// An `mmap` of a file, which has to be named.
-    MapOfFile { range: Range, prot: u32, flags: u32, offset: Bytes, began: Nanos, file: FileKey },
+    MapOfFile {
+        range: Range,
+        prot: u32,
+        flags: u32,
+        offset: Bytes,
+        began: Nanos,
+        file: FileKey,
+    },
     /// A shared segment came (its size is not in the record) or went.
-    Attach { addr: u64, shmid: i32, began: Nanos },
-    Detach { addr: u64, began: Nanos },
+    Attach {
+        addr: u64,
+        shmid: i32,
+        began: Nanos,
+    },
+    Detach {
+        addr: u64,
+        began: Nanos,
+    },
     /// A value that no event has: a defect of ours, or another version of the programs.
     Unknown,
 }
@@ -78,9 +98,7 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
             comm: comm_of(word(3), word(4)),
             how: Start::try_from(flags).unwrap_or(Start::Running),
         },
-        record::FORK => {
-            What::Event(Body::Fork { child: Pid(word(0) as u32), child_comm: comm_of(word(1), word(2)) })
-        }
+        record::FORK => What::Event(Body::Fork { child: Pid(word(0) as u32), child_comm: comm_of(word(1), word(2)) }),
         record::EXIT => What::Event(Body::Exit { code: (word(0) >> 8) as u8, signal: (word(0) & 0x7f) as u8 }),
         record::MM_GONE => What::Event(Body::MmGone),
         record::FAULT => What::Event(Body::Fault {
@@ -202,9 +220,7 @@ fn call(ts: Nanos, word: &dyn Fn(usize) -> u64) -> What {
             began,
         },
         Call::Munmap => Body::Unmap { range: asked, call, began },
-        Call::Mremap => {
-            Body::Remap { old: asked, new: Range::of_pages(result, arg(2)), flags: arg(3) as u32, began }
-        }
+        Call::Mremap => Body::Remap { old: asked, new: Range::of_pages(result, arg(2)), flags: arg(3) as u32, began },
         Call::Madvise | Call::ProcessMadvise => {
             let advice = arg(2) as i32;
             Body::Advise { range: asked, advice, call, began }

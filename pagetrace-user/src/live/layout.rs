@@ -58,8 +58,12 @@ const MEMBERS: &[(&str, &str, &str)] = &[
 ];
 
 /// Name of the value and the structure whose size it is.
-const SIZES: &[(&str, &str)] =
-    &[("COUNTER_BYTES", "percpu_counter"), ("PAGE_BYTES", "page"), ("HLIST_HEAD_BYTES", "hlist_head"), ("HLIST_NODE_BYTES", "hlist_node")];
+const SIZES: &[(&str, &str)] = &[
+    ("COUNTER_BYTES", "percpu_counter"),
+    ("PAGE_BYTES", "page"),
+    ("HLIST_HEAD_BYTES", "hlist_head"),
+    ("HLIST_NODE_BYTES", "hlist_node"),
+];
 
 /// The place of `PIDTYPE_TGID` in `enum pid_type` (include/linux/pid_types.h, unchanged since 4.19).
 const PIDTYPE_TGID: u64 = 1;

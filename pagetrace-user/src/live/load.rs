@@ -40,8 +40,7 @@ const RAW: &[(&str, &str, bool)] = &[
 ];
 
 /// System calls of the vma layer: the two programs are attached at each one's entry and exit.
-const CALLS: &[&str] =
-    &["mmap", "munmap", "mremap", "brk", "madvise", "process_madvise", "mprotect", "shmat", "shmdt"];
+const CALLS: &[&str] = &["mmap", "munmap", "mremap", "brk", "madvise", "process_madvise", "mprotect", "shmat", "shmdt"];
 const CALL_ENTER: &str = "pt_call_enter";
 const CALL_EXIT: &str = "pt_call_exit";
 const WALK: &str = "pt_walk";

@@ -8,8 +8,7 @@ use crate::event::{Body, CounterRow, Layer};
 use crate::live::load::Kernel;
 use crate::units::Nanos;
 
-const LAYERS: [(usize, Layer); 3] =
-    [(LAYER_VMA, Layer::Vma), (LAYER_PAGE, Layer::Page), (LAYER_TASK, Layer::Task)];
+const LAYERS: [(usize, Layer); 3] = [(LAYER_VMA, Layer::Vma), (LAYER_PAGE, Layer::Page), (LAYER_TASK, Layer::Task)];
 
 /// The programs' counters, as last seen.
 pub struct Losses {

@@ -98,7 +98,10 @@ mod tests {
     fn lines_of_maps() {
         let file = "55d0a000-55d0b000 r-xp 00001000 08:01 1234                       /usr/bin/a b";
         check(file, Some((0x55d0_a000, 0x55d0_b000, 5, false, 0x1000, "/usr/bin/a b")));
-        check("7ff0-7ff1 rw-s 00000000 00:01 5    /SYSV0 (deleted)", Some((0x7ff0, 0x7ff1, 3, true, 0, "/SYSV0 (deleted)")));
+        check(
+            "7ff0-7ff1 rw-s 00000000 00:01 5    /SYSV0 (deleted)",
+            Some((0x7ff0, 0x7ff1, 3, true, 0, "/SYSV0 (deleted)")),
+        );
         check("7ff0-7ff1 ---p 00000000 00:00 0 ", Some((0x7ff0, 0x7ff1, 0, false, 0, "")));
         check("7ff0-7ff1 rw-p 00000000 00:00 0    [stack:x]", Some((0x7ff0, 0x7ff1, 3, false, 0, "[stack:x]")));
         check("nonsense", None);

@@ -6,30 +6,31 @@
 //!                   reading: /proc between the events
 //! ```
 
+mod capture;
 mod session;
 mod summary;
-mod capture;
 
-mod layout;
-mod load;
 mod calibrate;
 mod frames;
+mod layout;
+mod load;
 
-mod merge;
 mod decode;
+mod loss;
+mod merge;
 mod route;
 mod select;
 mod target;
 mod writer;
-mod loss;
 
-mod reading;
 mod maps;
 mod pagemap;
 mod process;
+mod reading;
 
-mod command;
 mod clock;
+mod command;
+mod control;
 
 pub use command::{STAGE as EXEC_STAGE, stage as stage_exec};
 pub use layout::{STAGE as LAYOUT_STAGE, stage as stage_layout};

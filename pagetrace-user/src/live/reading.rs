@@ -11,8 +11,8 @@
 use std::io;
 
 use crate::event::{Body, Why};
-use crate::live::frames::FrameTable;
 use crate::live::clock;
+use crate::live::frames::FrameTable;
 use crate::live::maps::{self, Mapping, Name, USER_END};
 use crate::live::pagemap::{Entry, Pagemap, Scanned, ZeroFrames};
 use crate::live::process;
@@ -50,7 +50,16 @@ pub enum Step {
 impl Reading {
     #[must_use]
     pub fn new(pid: Pid, start_boottime: u64, why: Why) -> Reading {
-        Reading { why, began: clock::now(), pid, start_boottime, pagemap: None, mappings: Vec::new(), next: 0, disturbed: false }
+        Reading {
+            why,
+            began: clock::now(),
+            pid,
+            start_boottime,
+            pagemap: None,
+            mappings: Vec::new(),
+            next: 0,
+            disturbed: false,
+        }
     }
 
     /// Does the next step; see the module for when.
@@ -123,7 +132,8 @@ fn read_piece(
         if now == before {
             break;
         }
-        let mut fresh: Vec<u64> = now.iter().filter(|(_, entry)| !entry.is_file()).map(|(_, entry)| entry.pfn()).collect();
+        let mut fresh: Vec<u64> =
+            now.iter().filter(|(_, entry)| !entry.is_file()).map(|(_, entry)| entry.pfn()).collect();
         fresh.retain(|&pfn| pfn != 0);
         before = now;
         if fresh.is_empty() {

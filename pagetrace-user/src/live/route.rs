@@ -160,9 +160,7 @@ impl Route {
         }
         let known = self.by_identity.get(&identity).copied();
         let body = match known {
-            Some(_) if new.how == Start::Executed => {
-                Body::Exec { comm: new.comm, exe: process::exe(identity.pid) }
-            }
+            Some(_) if new.how == Start::Executed => Body::Exec { comm: new.comm, exe: process::exe(identity.pid) },
             Some(_) => {
                 // The same address space, brought into view twice at once: the second owner never acts.
                 self.skipped += 1;
@@ -203,7 +201,8 @@ impl Route {
 
     /// Makes the files that are due, ends those whose process is gone, closes blocks.
     pub fn keep_house(&mut self, now: Nanos) {
-        let indices: Vec<u32> = self.targets.iter().filter(|(_, target)| !target.has_ended()).map(|(at, _)| *at).collect();
+        let indices: Vec<u32> =
+            self.targets.iter().filter(|(_, target)| !target.has_ended()).map(|(at, _)| *at).collect();
         for index in indices {
             let Some(target) = self.targets.get(&index) else { continue };
             let over = target.exited.is_some_and(|exited| target.mm_gone || now.since(exited) > EXIT_PATIENCE);
@@ -234,7 +233,8 @@ impl Route {
 
     /// Opens whatever still waits, so that every process has its file.
     pub fn open_all(&mut self) {
-        let waiting: Vec<u32> = self.targets.iter().filter(|(_, target)| target.is_waiting()).map(|(at, _)| *at).collect();
+        let waiting: Vec<u32> =
+            self.targets.iter().filter(|(_, target)| target.is_waiting()).map(|(at, _)| *at).collect();
         for index in waiting {
             self.open(index);
         }
@@ -322,12 +322,7 @@ fn comm_of(comms: &mut HashMap<Pid, Comm>, tgid: Pid) -> Comm {
 
 /// The whole path of a file that was just mapped: as the process's own maps show it, or as it was when another mapping
 /// of the same file was read; the last component where neither is there any more.
-fn name_file(
-    paths: &mut HashMap<(u64, u64), NamedPath>,
-    pid: Pid,
-    range: Range,
-    file: FileKey,
-) -> NamedFile {
+fn name_file(paths: &mut HashMap<(u64, u64), NamedPath>, pid: Pid, range: Range, file: FileKey) -> NamedFile {
     let key = (file.dev, file.ino);
     if let Some(known) = paths.get(&key).filter(|known| is_named(&known.path, &file.name)) {
         return NamedFile { dev: file.dev, ino: file.ino, path: known.path.clone(), whole: known.whole };

@@ -25,7 +25,12 @@ impl Rule {
             Select::Pids(_) | Select::All | Select::Command(_) => Rule::Any,
             Select::Comm(glob) => {
                 let matcher = GlobBuilder::new(glob).literal_separator(false).build().map_err(|error| {
-                    Failure::new(Code::Usage, format!("cannot use --comm {glob}"), error.to_string(), "try --comm 'redis*'")
+                    Failure::new(
+                        Code::Usage,
+                        format!("cannot use --comm {glob}"),
+                        error.to_string(),
+                        "try --comm 'redis*'",
+                    )
                 })?;
                 Rule::Comm(matcher.compile_matcher())
             }

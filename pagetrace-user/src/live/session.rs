@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use crate::failure::{Code, Failure};
 use crate::host::{self, Namespace};
 use crate::live::calibrate;
-use crate::live::capture::{Capture, Control, End, Progress, Stop};
+use crate::live::capture::{Capture, End};
 use crate::live::clock;
 use crate::live::command::Stopped;
+use crate::live::control::{Control, Progress, Stop};
 use crate::live::layout;
 use crate::live::load::{Kernel, LoadOptions};
 use crate::live::merge::Merge;
@@ -48,8 +49,9 @@ pub fn record(options: RecordOptions) -> Result<Code, Failure> {
 
 /// What can be refused before anything is touched.
 fn check(options: &RecordOptions) -> Result<(), Failure> {
-    let missing = host::missing_capabilities()
-        .map_err(|error| Failure::new(Code::Privilege, "cannot read our own privileges", error.to_string(), "run with sudo"))?;
+    let missing = host::missing_capabilities().map_err(|error| {
+        Failure::new(Code::Privilege, "cannot read our own privileges", error.to_string(), "run with sudo")
+    })?;
     if let Some(first) = missing.first() {
         let names: Vec<String> = missing.iter().map(|need| need.capability.to_string()).collect();
         return Err(Failure::new(
@@ -78,7 +80,12 @@ fn check(options: &RecordOptions) -> Result<(), Failure> {
     if let Select::Pids(pids) = &options.select {
         for pid in pids {
             if pid.0 == std::process::id() {
-                return Err(Failure::new(Code::NoTarget, format!("cannot record process {pid}"), "it is this recorder", ""));
+                return Err(Failure::new(
+                    Code::NoTarget,
+                    format!("cannot record process {pid}"),
+                    "it is this recorder",
+                    "",
+                ));
             }
             host::process::look(*pid).map_err(|unfit| unfit.failure(*pid))?;
         }
@@ -189,7 +196,8 @@ impl Work {
 
         let line = !options.quiet && std::io::stderr().is_terminal();
         let began = clock::now();
-        let end = capture.run(&self.control, &mut command, !matches!(options.select, Select::All), &mut |progress| {
+        let ends_by_itself = !matches!(options.select, Select::All) && !options.empty;
+        let end = capture.run(&self.control, &mut command, ends_by_itself, &mut |progress| {
             if line {
                 tell(progress);
             }
@@ -213,7 +221,7 @@ impl Work {
                 kernel.want(*pid)?;
             }
         }
-        kernel.set(word::ON, 1)?;
+        kernel.set(word::ON, u64::from(!self.options.empty))?;
         capture.baseline(&self.control)?;
         if let Some(stopped) = stopped {
             // Only now: the walk must not take the stage that becomes the program for the program.
@@ -221,6 +229,7 @@ impl Work {
         }
         if let Select::Pids(pids) = select
             && capture.route.targets.is_empty()
+            && !self.options.empty
         {
             let names: Vec<String> = pids.iter().map(Pid::to_string).collect();
             return Err(Failure::new(
@@ -243,7 +252,8 @@ impl Work {
             Select::Cgroup(path) => format!("processes of {}", path.display()),
             Select::Command(words) => words.join(" "),
             Select::Pids(_) => {
-                let names = capture.route.targets.values().map(|target| format!("{} ({})", target.comm, target.identity.pid));
+                let names =
+                    capture.route.targets.values().map(|target| format!("{} ({})", target.comm, target.identity.pid));
                 names.collect::<Vec<_>>().join(", ")
             }
         };
@@ -282,10 +292,16 @@ fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
         notes.push(format!("RSS levels between readings are the kernel's approximate ones: the host has {cpus} CPUs"));
     }
     if kernel.frames.limit() < kernel.frames_of_host {
-        notes.push(format!("frames beyond {} GiB are not joined to their owner when they are freed", kernel.frames.limit() >> 18));
+        notes.push(format!(
+            "frames beyond {} GiB are not joined to their owner when they are freed",
+            kernel.frames.limit() >> 18
+        ));
     }
     if matches!(options.select, Select::Cgroup(_)) {
-        notes.push("a process that moves into or out of the cgroup while it runs is judged by where it was at its last exec".to_owned());
+        notes.push(
+            "a process that moves into or out of the cgroup while it runs is judged by where it was at its last exec"
+                .to_owned(),
+        );
     }
     notes
 }

@@ -80,7 +80,10 @@ impl Summary<'_> {
             self.peak_rss,
         ));
         for row in trailer.counters.iter().filter(|row| row.dropped > 0) {
-            text.push_str(&format!("lost on CPU {}, layer {}: {} of {} seen\n", row.cpu, row.layer, row.dropped, row.seen));
+            text.push_str(&format!(
+                "lost on CPU {}, layer {}: {} of {} seen\n",
+                row.cpu, row.layer, row.dropped, row.seen
+            ));
         }
         for (program, count) in &trailer.recursion_misses {
             text.push_str(&format!("skipped by the kernel: {count} runs of {program}, of any process\n"));
@@ -128,6 +131,7 @@ impl Summary<'_> {
 fn own_cost() -> (f64, Bytes) {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     (time.tv_sec as f64 + time.tv_nsec as f64 / 1e9, Bytes(peak.unwrap_or(0) * 1024))
 }

@@ -31,9 +31,15 @@ pub struct Identity {
 /// Where its events go.
 enum Output {
     Waiting(Vec<Event>),
-    Open { encoder: Box<Encoder>, number: FileNumber },
+    Open {
+        encoder: Box<Encoder>,
+        number: FileNumber,
+    },
     /// Ended: its blocks are written, only the trailer is missing.
-    Ended { encoder: Box<Encoder>, number: FileNumber },
+    Ended {
+        encoder: Box<Encoder>,
+        number: FileNumber,
+    },
 }
 
 pub struct Target {
