@@ -87,7 +87,7 @@ impl Mappings {
     }
 
     /// All, by rising address.
-    pub fn iter(&self) -> impl Iterator<Item = &Mapping> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Mapping> + '_ {
         self.by_start.values()
     }
 

@@ -78,6 +78,7 @@ pub struct State {
     files: BTreeMap<FileId, MappedFile>,
     shmem_files: BTreeSet<FileId>,
     reading: Option<reading::Open>,
+    pass: Option<reading::Pass>,
     corrections: BTreeMap<Why, Correction>,
     closed: Option<Closed>,
     base: Option<Base>,
@@ -254,6 +255,7 @@ impl State {
         self.mappings = Mappings::default();
         self.resident = Resident::default();
         self.unplaced.clear();
+        self.pass = None;
     }
 
     fn keep_snapshot(&mut self) {

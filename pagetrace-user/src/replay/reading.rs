@@ -1,5 +1,8 @@
 //! A reading of /proc as it stands in the trace: what it replaces, and what no event had explained.
 //!
+//! *Passes.* A reading of everything comes in steps: the mappings, then pieces of the address space, one after the other
+//! from 0 up, each with its own time. When a piece reaches the end of the last mapping, the pass is complete: the
+//! books are closed as of that piece.
 //! *Invariant.* A page that was known keeps its maker and its age when a reading finds it again. A reading that the
 //! end of a damaged file cuts short is undone.
 
@@ -28,6 +31,14 @@ pub(super) struct Open {
     rows: u64,
 }
 
+/// A reading of everything that has come to `upto`.
+#[derive(Clone, Copy)]
+pub(super) struct Pass {
+    why: Why,
+    upto: u64,
+    complete: bool,
+}
+
 /// What readings for one reason put right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Correction {
@@ -49,14 +60,14 @@ pub struct Closed {
 
 impl State {
     pub(super) fn begin_reading(&mut self, ts: Nanos, why: Why, range: Range, maps: bool) {
+        let goes_on = !maps && self.pass.is_some_and(|pass| pass.why == why && range.start == pass.upto);
+        if !goes_on {
+            self.pass = (maps || range.start == 0).then_some(Pass { why, upto: 0, complete: false });
+            let correction = self.corrections.entry(why).or_default();
+            correction.readings = correction.readings.saturating_add(1);
+        }
         let before = self.resident.take(range);
-        let mappings_before = maps.then(|| {
-            let mut old = Mappings::default();
-            for mapping in self.mappings.remove(range, |_| false) {
-                old.insert(mapping);
-            }
-            old
-        });
+        let mappings_before = maps.then(|| std::mem::take(&mut self.mappings));
         self.reading = Some(Open { why, range, at: ts, before, mappings_before, placed: Split::default(), rows: 0 });
     }
 
@@ -95,9 +106,6 @@ impl State {
             return note(&mut self.anomalies, Oddity::OddRange, self.now, mapping.range.start);
         }
         if let Some(open) = &self.reading {
-            if mapping.kind != Kind::Uncounted && mapping.range.meet(open.range) != Some(mapping.range) {
-                note(&mut self.anomalies, Oddity::RowOutsideReading, open.at, mapping.range.start);
-            }
             let known = open.mappings_before.as_ref().and_then(|before| before.at(mapping.range.start));
             if let Some(known) = known.filter(|known| known.file == mapping.file && known.kind.is_like(mapping.kind)) {
                 (mapping.born, mapping.tid) = (known.born, known.tid);
@@ -157,7 +165,6 @@ impl State {
         added.file = added.file.saturating_sub(open.placed.file);
         let removed = open.before.count_without(&self.resident, open.range);
         let correction = self.corrections.entry(open.why).or_default();
-        correction.readings = correction.readings.saturating_add(1);
         if open.why != Why::Start {
             correction.added.anon = correction.added.anon.saturating_add(added.anon);
             correction.added.file = correction.added.file.saturating_add(added.file);
@@ -165,11 +172,11 @@ impl State {
             correction.removed.file = correction.removed.file.saturating_add(removed.file);
             correction.placed.0 = correction.placed.0.saturating_add(open.placed.all());
         }
-        let inside = |mapping: &Mapping| {
-            mapping.kind == Kind::Uncounted || mapping.range.meet(open.range) == Some(mapping.range)
-        };
-        let everything = self.mappings.iter().all(inside);
-        if everything {
+        let Some(pass) = self.pass.as_mut().filter(|pass| open.range.start <= pass.upto) else { return };
+        pass.upto = pass.upto.max(open.range.end);
+        let last = self.mappings.iter().rfind(|mapping| mapping.kind != Kind::Uncounted);
+        if !pass.complete && last.is_some_and(|last| last.range.end <= pass.upto) {
+            pass.complete = true;
             self.closed = Some(Closed { why: open.why, at: open.at });
             if self.base.is_none() {
                 self.set_base(open.at);
@@ -185,10 +192,7 @@ impl State {
             self.resident.insert(addr, page);
         }
         if let Some(before) = open.mappings_before {
-            self.mappings.remove(open.range, |_| false);
-            for mapping in before.iter() {
-                self.mappings.insert(mapping.clone());
-            }
+            self.mappings = before;
         }
     }
 

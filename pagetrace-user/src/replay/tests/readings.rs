@@ -1,10 +1,10 @@
 //! What readings of /proc replace, put right and leave alone.
 
 use super::{ANON, P, at, check, frame, map, map_row, page_row, reading, run, span, unmap};
-use crate::event::{Body, Member, Why};
+use crate::event::{Body, Member, Start, Why};
 use crate::replay::resident::Split;
-use crate::replay::{Closed, Correction, Oddity, State};
-use crate::units::{Nanos, Pages, Pfn};
+use crate::replay::{Class, Closed, Correction, Oddity, State};
+use crate::units::{Nanos, Pages, Pfn, Pid, Range};
 
 #[test]
 fn readings_replace_and_count_what_they_put_right() {
@@ -78,4 +78,34 @@ fn a_reading_cut_short_is_undone() {
     assert_eq!(state.resident().iter().map(|(addr, _)| addr / P).collect::<Vec<_>>(), [12]);
     assert_eq!(state.mappings().covered(span(0, 1000)), [span(10, 20)]);
     assert_eq!(state.anomalies().first().map(|anomaly| anomaly.what), Some(Oddity::ReadingCutShort));
+}
+
+#[test]
+fn a_reading_of_everything_comes_in_pieces() {
+    let mut state = State::new();
+    let row = |page: u64| page_row(page, 2, Some(1000 + page), false);
+    let none = Range::default();
+    let steps: [(u64, Body, Option<u64>); 12] = [
+        (1, Body::Start { how: Start::Running, parent: Pid(1) }, None),
+        (2, reading(Why::Start, none, true), None),
+        (2, map_row(span(10, 20), "[heap]"), None),
+        (2, map_row(span(30, 40), ""), None),
+        (2, map_row(span(90, 91), "[vvar]"), None),
+        (3, reading(Why::Start, span(0, 20), false), None),
+        (3, row(12), None),
+        (4, frame(13, 7, 5), None),
+        (5, reading(Why::Start, span(20, 60), false), None),
+        (5, row(31), None),
+        (6, reading(Why::Start, span(60, 1 << 35), false), Some(5)),
+        (7, frame(32, 8, 6), Some(5)),
+    ];
+    for (ts, body, closed) in steps {
+        state.apply(&at(ts, 0, body));
+        assert_eq!(state.closed().map(|closed| closed.at.0), closed, "at {ts}");
+    }
+    state.finish(true);
+    let base =
+        state.base().map(|base| (base.ledger.at, base.ledger.class(Class::Heap), base.ledger.class(Class::Anonymous)));
+    assert_eq!(base, Some((Nanos(5), Pages(2), Pages(2))));
+    assert_eq!(state.corrections().get(&Why::Start).map(|correction| correction.readings), Some(1));
 }
