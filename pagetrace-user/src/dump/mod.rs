@@ -12,12 +12,12 @@ mod text;
 
 use std::io::{self, Read, Write};
 
-use serde_json::json;
+use serde::Serialize;
 
-use crate::event::{Body, Event, Header, Layer, Trailer};
+use crate::event::{Body, Event, Header, Layer, Probe, Trailer};
 use crate::format::{Outcome, Reader};
 use crate::replay::{State, vma};
-use crate::units::Range;
+use crate::units::{Nanos, Range};
 
 /// Which events are shown; an empty list means all. Header and trailer always are.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ pub fn dump<R: Read, W: Write>(
     out: &mut W,
 ) -> Result<Outcome, Stopped> {
     let header = reader.header().clone();
-    let mut lines = Lines { header: &header, json, row: Vec::with_capacity(512), state: State::new() };
+    let mut lines = Lines { header: &header, json, row: Vec::with_capacity(512), state: State::new(), last: Nanos(0) };
     lines.head(out)?;
     while let Some(event) = reader.next_event().map_err(Stopped::Read)? {
         lines.event(&event, filter, out)?;
@@ -70,14 +70,17 @@ struct Lines<'a> {
     row: Vec<u8>,
     /// Of it, only mappings and files are kept: they tell what `MAP_FIXED` replaces and what a file id means.
     state: State,
+    /// Time of the last event.
+    last: Nanos,
 }
 
 impl Lines<'_> {
     fn head(&mut self, out: &mut impl Write) -> io::Result<()> {
-        if self.json { writeln!(out, "{}", header_json(self.header)) } else { text::head(self.header, out) }
+        if self.json { head_json(self.header, out) } else { text::head(self.header, out) }
     }
 
     fn event(&mut self, event: &Event, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
+        self.last = event.ts;
         let replaced: Vec<Range> = match &event.body {
             Body::Map { range, flags, call, .. } if vma::replaces(*call, *flags) => {
                 self.state.mappings().covered(*range)
@@ -102,12 +105,7 @@ impl Lines<'_> {
     }
 
     fn tail(&mut self, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
-        let line = match (&outcome.trailer, self.json) {
-            (Some(trailer), true) => trailer_json(self.header, trailer),
-            (None, true) => end_json(self.header, self.state.now().0, outcome),
-            (_, false) => return text::tail(outcome, out),
-        };
-        writeln!(out, "{line}")
+        if self.json { tail_json(self.header.tgid, self.last, outcome, out) } else { text::tail(outcome, out) }
     }
 }
 
@@ -118,35 +116,104 @@ fn changes_mappings(body: &Body) -> bool {
     false
 }
 
-fn header_json(header: &Header) -> serde_json::Value {
-    json!({
-        "ts": header.clock_monotonic, "cpu": 0, "layer": Layer::Task.word(), "kind": "header",
-        "tgid": header.tgid, "tid": header.tgid,
-        "version": header.recorder, "format": crate::format::VERSION,
-        "comm": header.comm, "exe": header.exe, "cmdline": header.cmdline,
-        "start_boottime": header.start_boottime,
-        "page_bytes": header.page_bytes, "heap_page_bytes": header.heap_page_bytes,
-        "clock_monotonic": header.clock_monotonic, "clock_wall": header.clock_wall,
-        "boot_id": header.boot_id, "kernel": header.kernel, "cpus": header.cpus, "ring_bytes": header.ring_bytes,
-        "probes": header.probes, "notes": header.notes,
-    })
+/// What every line begins with.
+#[derive(Serialize)]
+struct Common {
+    kind: &'static str,
+    ts: u64,
+    cpu: u16,
+    layer: &'static str,
+    tgid: u32,
+    tid: u32,
 }
 
-fn trailer_json(header: &Header, trailer: &Trailer) -> serde_json::Value {
-    let mut line = json!({
-        "ts": trailer.end, "cpu": 0, "layer": Layer::Task.word(), "kind": "trailer",
-        "tgid": header.tgid, "tid": header.tgid, "dropped": trailer.dropped(),
-    });
-    if let (Some(line), Ok(serde_json::Value::Object(more))) = (line.as_object_mut(), serde_json::to_value(trailer)) {
-        line.extend(more);
+impl Common {
+    fn new(kind: &'static str, ts: u64, tgid: u32) -> Common {
+        Common { kind, ts, cpu: 0, layer: Layer::Task.word(), tgid, tid: tgid }
     }
-    line
 }
 
-fn end_json(header: &Header, now: u64, outcome: &Outcome) -> serde_json::Value {
-    let damage = outcome.damage.as_ref().map(|damage| json!({ "offset": damage.offset, "why": damage.why }));
-    json!({
-        "ts": now, "cpu": 0, "layer": Layer::Task.word(), "kind": "end", "tgid": header.tgid, "tid": header.tgid,
-        "damage": damage, "events": outcome.events, "bytes": outcome.bytes,
-    })
+#[derive(Serialize)]
+struct HeaderLine<'a> {
+    #[serde(flatten)]
+    common: Common,
+    version: &'a str,
+    format: u32,
+    comm: &'a str,
+    exe: &'a str,
+    cmdline: &'a [String],
+    /// Of the process: ns since boot.
+    start_boottime: u64,
+    page_bytes: u64,
+    heap_page_bytes: u64,
+    clock_monotonic: u64,
+    clock_wall: u64,
+    boot_id: &'a str,
+    kernel: &'a str,
+    cpus: u32,
+    ring_bytes: u64,
+    probes: &'a [Probe],
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct TrailerLine<'a> {
+    #[serde(flatten)]
+    common: Common,
+    dropped: u64,
+    #[serde(flatten)]
+    trailer: &'a Trailer,
+}
+
+#[derive(Serialize)]
+struct EndLine<'a> {
+    #[serde(flatten)]
+    common: Common,
+    damage: Option<DamageAt<'a>>,
+    events: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct DamageAt<'a> {
+    offset: u64,
+    why: &'a str,
+}
+
+fn head_json(header: &Header, out: &mut impl Write) -> io::Result<()> {
+    let line = HeaderLine {
+        common: Common::new("header", header.clock_monotonic, header.tgid),
+        version: &header.recorder,
+        format: crate::format::VERSION,
+        comm: &header.comm,
+        exe: &header.exe,
+        cmdline: &header.cmdline,
+        start_boottime: header.start_boottime,
+        page_bytes: header.page_bytes,
+        heap_page_bytes: header.heap_page_bytes,
+        clock_monotonic: header.clock_monotonic,
+        clock_wall: header.clock_wall,
+        boot_id: &header.boot_id,
+        kernel: &header.kernel,
+        cpus: header.cpus,
+        ring_bytes: header.ring_bytes,
+        probes: &header.probes,
+        notes: &header.notes,
+    };
+    put_line(&line, out)
+}
+
+fn tail_json(tgid: u32, last: Nanos, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
+    if let Some(trailer) = &outcome.trailer {
+        let common = Common::new("trailer", trailer.end, tgid);
+        return put_line(&TrailerLine { common, dropped: trailer.dropped(), trailer }, out);
+    }
+    let damage = outcome.damage.as_ref().map(|damage| DamageAt { offset: damage.offset, why: &damage.why });
+    let common = Common::new("end", last.0, tgid);
+    put_line(&EndLine { common, damage, events: outcome.events, bytes: outcome.bytes }, out)
+}
+
+fn put_line(line: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
 }

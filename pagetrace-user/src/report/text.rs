@@ -129,7 +129,11 @@ fn session(report: &Report, out: &mut String) -> fmt::Result {
         line(out, "session", &format!("{} dropped, for all processes and times together", many(dropped, "record")))?;
     }
     if let Some(skipped) = report.skipped_in_session.filter(|&skipped| skipped > 0) {
-        line(out, "session", &format!("{} not understood", many(skipped, "record")))?;
+        line(
+            out,
+            "session",
+            &format!("{} skipped: not understood, or of no process that is recorded", many(skipped, "record")),
+        )?;
     }
     if let Some(frames) = report.frames_unjoined.filter(|&frames| frames > 0) {
         line(out, "session", &format!("{} whose free cannot be told", many(frames, "frame")))?;
