@@ -196,7 +196,8 @@ impl Work {
 
         let line = !options.quiet && std::io::stderr().is_terminal();
         let began = clock::now();
-        let ends_by_itself = !matches!(options.select, Select::All) && !options.empty;
+        // Others may still come by name, by cgroup or at all.
+        let ends_by_itself = matches!(options.select, Select::Pids(_) | Select::Command(_)) && !options.empty;
         let end = capture.run(&self.control, &mut command, ends_by_itself, &mut |progress| {
             if line {
                 tell(progress);
@@ -274,6 +275,14 @@ impl Work {
         };
         if let Some(failure) = written.failure {
             return Err(failure);
+        }
+        if let (Select::Command(words), true) = (&self.options.select, files.is_empty() && !self.options.empty) {
+            return Err(Failure::new(
+                Code::NoTarget,
+                format!("cannot record {}", words.join(" ")),
+                "it ended before it became a program",
+                "check that the program can be run",
+            ));
         }
         for file in &mut files {
             file.path = written.paths.get(&file.number).cloned();
