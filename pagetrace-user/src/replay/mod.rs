@@ -111,6 +111,12 @@ impl State {
             self.close_reading(open);
         }
         self.tally.add(event);
+        // A reading may already see the address space of the exec that is under way: that is not odd.
+        if self.gone
+            && matches!(event.body, Body::Map { .. } | Body::Brk { .. } | Body::Remap { .. } | Body::Frame { .. })
+        {
+            return note(&mut self.anomalies, Oddity::AfterTheEnd, event.ts, 0);
+        }
         match &event.body {
             Body::Map { .. }
             | Body::Unmap { .. }
@@ -158,10 +164,6 @@ impl State {
             Body::Reading { why, range, maps } => self.begin_reading(event.ts, *why, *range, *maps),
             Body::BaselineMap { .. } | Body::BaselinePages { .. } => self.row(event),
             Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}
-        }
-        if self.gone && !self.resident.is_empty() {
-            note(&mut self.anomalies, Oddity::AfterTheEnd, event.ts, 0);
-            self.clear();
         }
     }
 

@@ -53,6 +53,7 @@ fn the_moment_before_the_end_is_kept() {
     assert_eq!((state.ledger().rss(), state.ended(), state.exit().map(|exit| exit.code)), (Pages(0), true, Some(3)));
     let state = run(&[(1, 1, frame(12, 7, 0)), (2, 1, Body::MmGone), (3, 1, frame(13, 7, 0))]);
     assert_eq!(state.anomalies().first().map(|anomaly| anomaly.what), Some(Oddity::AfterTheEnd));
+    assert!(state.resident().is_empty());
 }
 
 #[test]
