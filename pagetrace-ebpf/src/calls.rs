@@ -19,7 +19,7 @@ use pagetrace_common::{
     record::{self, NAME_WORDS},
 };
 
-use crate::{emit::Hook, layout, owner, task};
+use crate::{emit::Hook, frame, layout, owner, task};
 
 /// x86-64 numbers.
 const NR_MMAP: u64 = 9;
@@ -60,15 +60,17 @@ pub fn pt_call_exit(ctx: TracePointContext) -> u32 {
 /// The entry only notes: it is a part of the event that the exit emits, and is not counted.
 #[inline(always)]
 fn enter(ctx: &TracePointContext) {
-    if Hook::enter().is_none() {
-        return;
-    }
+    let Some(hook) = Hook::enter() else { return };
     let nr = number(ctx);
     let mm = task::current_mm();
-    if owner::find(mm).is_none() && nr != NR_PROCESS_MADVISE {
+    let owner = owner::find(mm);
+    if owner.is_none() && nr != NR_PROCESS_MADVISE {
         return;
     }
     let Some(thread) = owner::thread(bpf_get_current_pid_tgid() as u32) else { return };
+    if let Some(owner) = owner {
+        frame::emit_copy(hook, thread, owner.number, &owner.levels);
+    }
     thread.fault_addr = 0;
     thread.call = nr + 1;
     thread.call_brk = if nr == NR_BRK { task::read(mm + layout::MM_BRK.load()) } else { 0 };

@@ -4,9 +4,10 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use pagetrace_common::{control::LAYER_PAGE, record};
 
-use crate::{emit::Hook, layout, owner, task};
+use crate::{emit::Hook, frame, layout, owner, task};
 
 /// Bits of the error code (arch/x86/include/asm/trap_pf.h).
+const CODE_PRESENT: u64 = 1 << 0;
 const CODE_WRITE: u64 = 1 << 1;
 const CODE_INSTRUCTION: u64 = 1 << 4;
 
@@ -29,12 +30,14 @@ fn fault(ctx: &RawTracePointContext, mode: u8) {
         return hook.filter(LAYER_PAGE);
     }
     let Some(owner) = owner::find(task::current_mm()) else { return hook.filter(LAYER_PAGE) };
+    let code: u64 = ctx.arg(2);
     if let Some(thread) = owner::thread(bpf_get_current_pid_tgid() as u32) {
+        frame::emit_copy(hook, thread, owner.number, &owner.levels);
         // A null address cannot be told from none; nothing is ever mapped there.
         thread.fault_addr = addr;
         thread.allocations = 0;
+        thread.copies = u64::from(code & (CODE_PRESENT | CODE_WRITE) == CODE_PRESENT | CODE_WRITE);
     }
-    let code: u64 = ctx.arg(2);
     let mut flags = mode;
     if code & CODE_WRITE != 0 {
         flags |= record::FAULT_WRITE;

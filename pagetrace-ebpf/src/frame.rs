@@ -1,23 +1,29 @@
 //! Frames: `kmem:mm_page_alloc(struct page *, unsigned int order, gfp_t, int)` in the context that allocates, and
 //! `kmem:mm_page_free(struct page *, unsigned int order)` in anyone's.
 //!
-//! An allocation is only noted, for the change of a counter that completes it (`rss`): it counts as filtered.
+//! An allocation is only noted, for the change of a counter that completes it (`rss`): it counts as filtered. A copy on
+//! write of an anonymous page changes no counter: its frame is told at the thread's next fault, memory call or end.
 //! A freed frame is joined to its owner by the table `FRAMES`.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use pagetrace_common::{
-    control::{LAYER_PAGE, word},
+    control::{LAYER_PAGE, tally, word},
     record,
 };
 
 use crate::{
     emit::Hook,
-    maps::{control, frame_slot},
+    maps::{Thread, control, frame_slot, tally_add},
     owner,
 };
 
+/// Bytes of the kernel's `struct page`; the recorder refuses a kernel where it differs.
+const PAGE_STRUCT_BYTES: u64 = 64;
+const MEMBER_ANON: u64 = 1;
 /// `___GFP_MOVABLE`: pages of users and of the page cache; page tables and slabs lack it.
 const GFP_MOVABLE: u64 = 0x08;
+/// `___GFP_WRITE`, `___GFP_NOWARN`, `___GFP_NORETRY`: the page cache's writes and read-ahead, never an anonymous page.
+const GFP_CACHE: u64 = 0x1000 | 0x2000 | 0x1_0000;
 
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
 pub fn pt_page_alloc(ctx: RawTracePointContext) {
@@ -28,6 +34,9 @@ pub fn pt_page_alloc(ctx: RawTracePointContext) {
             thread.frame_page = page;
             thread.frame_order = ctx.arg::<u64>(1) & 15;
             thread.allocations += 1;
+            if ctx.arg::<u64>(2) & GFP_CACHE != 0 {
+                thread.copies = 0;
+            }
         }
     }
     hook.filter(LAYER_PAGE);
@@ -36,7 +45,7 @@ pub fn pt_page_alloc(ctx: RawTracePointContext) {
 #[raw_tracepoint(tracepoint = "mm_page_free")]
 pub fn pt_page_free(ctx: RawTracePointContext) {
     let Some(hook) = Hook::enter() else { return };
-    let pfn = (ctx.arg::<u64>(0) - control(word::VMEMMAP)) / 64;
+    let pfn = number_of(ctx.arg(0));
     let Some(slot) = frame_slot(pfn) else { return hook.filter(LAYER_PAGE) };
     // SAFETY: a place in the map's row; a frame is freed once, by one CPU.
     let number = unsafe { *slot };
@@ -46,4 +55,37 @@ pub fn pt_page_free(ctx: RawTracePointContext) {
     // SAFETY: as above.
     unsafe { *slot = 0 };
     hook.emit(record::FREE, (ctx.arg::<u64>(1) & 15) as u8, number, [pfn]);
+}
+
+/// Tells the frame that was allocated for the fault of a thread; the fault is over.
+#[inline(always)]
+pub fn emit(hook: Hook, thread: &mut Thread, owner: u32, member: u64, level: u64) {
+    let order = thread.frame_order & 15;
+    let pfn = number_of(thread.frame_page);
+    let addr = thread.fault_addr & !((4096 << order) - 1);
+    thread.fault_addr = 0;
+    thread.allocations = 0;
+    thread.copies = 0;
+    match frame_slot(pfn) {
+        // SAFETY: a place in the map's row.
+        Some(slot) => unsafe { *slot = owner },
+        None => {
+            tally_add(tally::FRAMES_BEYOND);
+        }
+    }
+    hook.emit(record::FRAME, (order | member << 4) as u8, owner, [addr, pfn, level]);
+}
+
+/// Tells the frame of a copy on write that no counter told, if the thread has one.
+#[inline(always)]
+pub fn emit_copy(hook: Hook, thread: &mut Thread, owner: u32, levels: &[u64; 4]) {
+    if thread.copies != 0 && thread.allocations == 1 && thread.fault_addr != 0 {
+        emit(hook, thread, owner, MEMBER_ANON, levels[MEMBER_ANON as usize]);
+    }
+}
+
+/// The number of a frame, from the address of its `struct page`.
+#[inline(always)]
+fn number_of(page: u64) -> u64 {
+    (page - control(word::VMEMMAP)) / PAGE_STRUCT_BYTES
 }

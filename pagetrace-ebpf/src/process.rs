@@ -9,7 +9,7 @@ use pagetrace_common::{
 
 use crate::{
     emit::Hook,
-    layout,
+    frame, layout,
     maps::{CPU_OFFSETS, CPU_PROBE, OWNERS, PROCESSES, Process, THREADS, control, tally_add},
     owner, rss, task,
 };
@@ -68,7 +68,11 @@ pub fn pt_exec(ctx: RawTracePointContext) {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn pt_exit(ctx: RawTracePointContext) {
     let Some(hook) = Hook::enter() else { return };
-    let _ = THREADS.remove(bpf_get_current_pid_tgid() as u32);
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if let (Some(thread), Some(owner)) = (owner::thread_if_any(tid), owner::find(task::current_mm())) {
+        frame::emit_copy(hook, thread, owner.number, &owner.levels);
+    }
+    let _ = THREADS.remove(tid);
     let task: u64 = ctx.arg(0);
     let signal: u64 = task::read(task + layout::TASK_SIGNAL.load());
     let live: u32 = task::read(signal + layout::SIGNAL_LIVE.load());

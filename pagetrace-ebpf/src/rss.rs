@@ -6,21 +6,19 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use pagetrace_common::{
-    control::{LAYER_PAGE, MAX_EXACT_CPUS, tally, word},
+    control::{LAYER_PAGE, MAX_EXACT_CPUS},
     record,
 };
 
 use crate::{
     emit::Hook,
-    layout,
-    maps::{CPU_OFFSETS, control, frame_slot, tally_add},
+    frame, layout,
+    maps::CPU_OFFSETS,
     owner, task,
 };
 
 const MEMBER_FILE: u64 = 0;
 const MEMBER_SWAP: u64 = 2;
-/// Bytes of the kernel's `struct page`; the recorder refuses a kernel where it differs.
-const PAGE_STRUCT_BYTES: u64 = 64;
 
 #[raw_tracepoint(tracepoint = "rss_stat")]
 pub fn pt_rss_stat(ctx: RawTracePointContext) {
@@ -40,24 +38,13 @@ pub fn pt_rss_stat(ctx: RawTracePointContext) {
         hook.emit(record::RSS_BY_OTHER, member as u8 | record::FLAG_OTHER, owner.number, [level, comm[0], comm[1]]);
         return;
     }
-    if rose && member != MEMBER_SWAP && member != MEMBER_FILE {
+    if rose && member != MEMBER_SWAP {
         if let Some(thread) = owner::thread_if_any(bpf_get_current_pid_tgid() as u32) {
-            // More than one allocation in a fault (read-ahead of swap): which one it was given is not known.
-            if thread.fault_addr != 0 && thread.allocations == 1 {
-                let order = thread.frame_order & 15;
-                let pfn = (thread.frame_page - control(word::VMEMMAP)) / PAGE_STRUCT_BYTES;
-                let addr = thread.fault_addr & !((4096 << order) - 1);
-                thread.fault_addr = 0;
+            if member == MEMBER_FILE {
+                // What was allocated is a page of the cache, and the counter rose by all that were mapped around it.
                 thread.allocations = 0;
-                match frame_slot(pfn) {
-                    // SAFETY: a place in the map's row.
-                    Some(slot) => unsafe { *slot = owner.number },
-                    None => {
-                        tally_add(tally::FRAMES_BEYOND);
-                    }
-                }
-                hook.emit(record::FRAME, (order | member << 4) as u8, owner.number, [addr, pfn, level]);
-                return;
+            } else if thread.allocations == 1 && thread.fault_addr != 0 {
+                return frame::emit(hook, thread, owner.number, member, level);
             }
         }
     }

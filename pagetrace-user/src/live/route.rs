@@ -168,6 +168,10 @@ impl Route {
             }
             None => Body::Start { how: new.how, parent: new.parent },
         };
+        if let Some(target) = known.and_then(|index| self.targets.get(&index)) {
+            // What the old address space still does, where somebody holds it, is not the program's any more.
+            self.by_owner.remove(&target.owner);
+        }
         let index = known.unwrap_or(self.next);
         if known.is_none() {
             self.next += 1;
