@@ -10,12 +10,7 @@ use pagetrace_common::{
     record,
 };
 
-use crate::{
-    emit::Hook,
-    frame, layout,
-    maps::CPU_OFFSETS,
-    owner, task,
-};
+use crate::{emit::Hook, frame, layout, maps::CPU_OFFSETS, owner, task};
 
 const MEMBER_FILE: u64 = 0;
 const MEMBER_SWAP: u64 = 2;

@@ -154,18 +154,21 @@ fn parse() -> Result<String, String> {
         let bytes = types.size_of(id).map_err(|error| format!("struct {structure}: {}", error.message()))?;
         lines.push_str(&format!("{name} {bytes}\n"));
     }
-    let pidfs = types.id_of("pidfs_dentry_operations").is_some() || has_function(&types, "pidfs_alloc_file");
+    let pidfs = function(&types, "pidfs_alloc_file").is_some();
     lines.push_str(&format!("PIDFD_AT_INODE {}\n", u8::from(pidfs)));
+    let walk = function(&types, "bpf_iter_task").ok_or("the kernel has no walk over tasks (bpf_iter_task)")?;
+    lines.push_str(&format!("WALK_TYPE {walk}\n"));
     // A tracepoint's type has its arguments behind one of BPF's own.
     let arguments = tracepoint_arguments(&types, "btf_trace_mm_khugepaged_scan_pmd").unwrap_or(0);
     lines.push_str(&format!("KHUGEPAGED_STATUS_ARG {}\n", arguments.saturating_sub(2)));
     Ok(lines)
 }
 
-fn has_function(types: &TypeInformation, name: &str) -> bool {
-    types.get().values().any(|variant| match variant {
-        TypeVariant::Func(function) => function.name().as_deref() == Some(name),
-        _ => false,
+/// The number of a function's type.
+fn function(types: &TypeInformation, name: &str) -> Option<u32> {
+    types.get().iter().find_map(|(id, variant)| match variant {
+        TypeVariant::Func(function) if function.name().as_deref() == Some(name) => Some(*id),
+        _ => None,
     })
 }
 

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
 use aya::programs::{Iter, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
+use aya_obj::btf::{BtfType, Func, FuncLinkage};
 use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_CPUS, MAX_EXACT_CPUS, tally, word};
 
 use crate::event::Probe;
@@ -123,11 +124,10 @@ impl Kernel {
         loader.override_global("SUBMIT_FLAGS", &NO_WAKEUP, true);
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pagetrace-ebpf"));
         let mut ebpf = loader.load(object).map_err(|error| failed("load the eBPF object", &error))?;
-        let walk_types = Btf::from_sys_fs().map_err(|error| failed("read the kernel's types", &error))?;
+        let types = walk_types(layout.get("WALK_TYPE").copied().unwrap_or(0));
         let walk: &mut Iter = program(&mut ebpf, WALK)?;
-        walk.load("task", &walk_types).map_err(|error| failed("load the walk over tasks", &error))?;
-        drop(walk_types);
-        give_back_memory();
+        walk.load("task", &types).map_err(|error| failed("load the walk over tasks", &error))?;
+        drop(types);
         // The outer map's descriptor must live until every program is loaded.
         let (_outer, rings) = make_rings(&mut ebpf, cpus, options)?;
 
@@ -230,10 +230,17 @@ impl Kernel {
     }
 }
 
-/// Gives freed memory back to the kernel: the types of a kernel are some 20 MB, parsed once.
-fn give_back_memory() {
-    // SAFETY: the call has no conditions; it only touches the allocator's own free memory.
-    unsafe { libc::malloc_trim(0) };
+/// A list of types in which only the walk's has its true place: what aya asks of it is that number. The kernel's own
+/// list would take 20 MB here; a child process has read it ([`crate::live::layout`]).
+fn walk_types(id: u64) -> Btf {
+    let mut types = Btf::new();
+    let name = types.add_string("bpf_iter_task");
+    // The new list has its number 0, like every other.
+    for _ in 1..id {
+        types.add_type(BtfType::Unknown);
+    }
+    types.add_type(BtfType::Func(Func::new(name, 0, FuncLinkage::Global)));
+    types
 }
 
 /// The rings, set into the outer map before any program can run.
