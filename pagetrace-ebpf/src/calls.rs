@@ -27,7 +27,7 @@ const NR_BRK: u64 = 12;
 const NR_PROCESS_MADVISE: u64 = 440;
 const MAP_ANONYMOUS: u64 = 0x20;
 /// Ranges of a `process_madvise` that are read.
-const MAX_RANGES: u64 = 16;
+const MAX_RANGES: u64 = 64;
 
 /// The saved registers of x86-64 in the kernel's order, as far as they are used (`struct pt_regs`, a user ABI).
 #[repr(C)]
@@ -182,6 +182,7 @@ fn process_madvise(hook: Hook, ctx: &TracePointContext, own: u64) {
         return;
     }
     let mut left = ret as u64;
+    let mut told = false;
     for index in 0..MAX_RANGES {
         if index >= regs.dx || left == 0 {
             break;
@@ -192,6 +193,10 @@ fn process_madvise(hook: Hook, ctx: &TracePointContext, own: u64) {
         left -= bytes;
         let payload = [began, NR_PROCESS_MADVISE, range[0], bytes, regs.r10, 0, 0, 0, bytes, 0, comm[0], comm[1]];
         hook.emit(record::CALL, flags, number, payload);
+        told = true;
+    }
+    if !told {
+        hook.filter(LAYER_VMA);
     }
 }
 

@@ -36,7 +36,9 @@ fn fault(ctx: &RawTracePointContext, mode: u8) {
         // A null address cannot be told from none; nothing is ever mapped there.
         thread.fault_addr = addr;
         thread.allocations = 0;
-        thread.copies = u64::from(code & (CODE_PRESENT | CODE_WRITE) == CODE_PRESENT | CODE_WRITE);
+        thread.from_user = u64::from(mode == 0);
+        // In the kernel the fault's end cannot be told from what the call does next.
+        thread.copies = u64::from(mode == 0 && code & (CODE_PRESENT | CODE_WRITE) == CODE_PRESENT | CODE_WRITE);
     }
     let mut flags = mode;
     if code & CODE_WRITE != 0 {

@@ -7,14 +7,14 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use pagetrace_common::{
-    control::{LAYER_PAGE, tally, word},
+    control::{FRAMES_PER_ROW, LAYER_PAGE, tally, word},
     record,
 };
 
 use crate::{
     emit::Hook,
     maps::{Thread, control, frame_slot, tally_add},
-    owner,
+    owner, task,
 };
 
 /// Bytes of the kernel's `struct page`; the recorder refuses a kernel where it differs.
@@ -30,7 +30,10 @@ pub fn pt_page_alloc(ctx: RawTracePointContext) {
     let Some(hook) = Hook::enter() else { return };
     let page: u64 = ctx.arg(0);
     if page != 0 && ctx.arg::<u64>(2) & GFP_MOVABLE != 0 {
-        if let Some(thread) = owner::thread_if_any(bpf_get_current_pid_tgid() as u32) {
+        // A thread that faulted from its own code is in that fault while the kernel holds an exception's registers.
+        if let Some(thread) = owner::thread_if_any(bpf_get_current_pid_tgid() as u32)
+            && (thread.from_user == 0 || task::is_in_exception())
+        {
             thread.frame_page = page;
             thread.frame_order = ctx.arg::<u64>(1) & 15;
             thread.allocations += 1;
@@ -52,9 +55,9 @@ pub fn pt_page_free(ctx: RawTracePointContext) {
     if number == 0 {
         return hook.filter(LAYER_PAGE);
     }
-    // SAFETY: as above.
-    unsafe { *slot = 0 };
-    hook.emit(record::FREE, (ctx.arg::<u64>(1) & 15) as u8, number, [pfn]);
+    let order = ctx.arg::<u64>(1) & 15;
+    note(slot, pfn, order, 0);
+    hook.emit(record::FREE, order as u8, number, [pfn]);
 }
 
 /// Tells the frame that was allocated for the fault of a thread; the fault is over.
@@ -67,8 +70,7 @@ pub fn emit(hook: Hook, thread: &mut Thread, owner: u32, member: u64, level: u64
     thread.allocations = 0;
     thread.copies = 0;
     match frame_slot(pfn) {
-        // SAFETY: a place in the map's row.
-        Some(slot) => unsafe { *slot = owner },
+        Some(slot) => note(slot, pfn, order, owner),
         None => {
             tally_add(tally::FRAMES_BEYOND);
         }
@@ -81,6 +83,25 @@ pub fn emit(hook: Hook, thread: &mut Thread, owner: u32, member: u64, level: u64
 pub fn emit_copy(hook: Hook, thread: &mut Thread, owner: u32, levels: &[u64; 4]) {
     if thread.copies != 0 && thread.allocations == 1 && thread.fault_addr != 0 {
         emit(hook, thread, owner, MEMBER_ANON, levels[MEMBER_ANON as usize]);
+    }
+}
+
+/// Notes the owner of a frame's base pages. A frame never spans two rows: a row holds the largest there is.
+#[inline(always)]
+fn note(slot: *mut u32, pfn: u64, order: u64, owner: u32) {
+    // SAFETY: a place in the map's row.
+    unsafe { *slot = owner };
+    if order == 0 {
+        return;
+    }
+    for index in 1..FRAMES_PER_ROW as u64 {
+        if index >> order != 0 {
+            break;
+        }
+        if let Some(slot) = frame_slot(pfn + index) {
+            // SAFETY: as above.
+            unsafe { *slot = owner };
+        }
     }
 }
 

@@ -26,7 +26,7 @@ layout! {
     INODE_INO, INODE_SB, INODE_PRIVATE, SB_DEV, DENTRY_NAME,
     /// 1: a pidfd's `struct pid` hangs at the inode (pidfs), 0: at the file.
     PIDFD_AT_INODE,
-    REGS_IP,
+    REGS_IP, REGS_ORIG_AX,
     ARRAY_PPTRS,
     /// The position of `status` among the arguments of `mm_khugepaged_scan_pmd`.
     KHUGEPAGED_STATUS_ARG,

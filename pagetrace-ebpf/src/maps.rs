@@ -33,6 +33,8 @@ pub struct Thread {
     pub frame_page: u64,
     pub frame_order: u64,
     pub allocations: u64,
+    /// Not 0: the fault was taken in the thread's own code, not in the kernel on its behalf.
+    pub from_user: u64,
     /// Not 0: the fault is a write to a page that is there, which may be copied without any counter's change.
     pub copies: u64,
     /// When the memory call in progress was entered, which it is (number + 1), and the heap's end before it.

@@ -69,6 +69,7 @@ pub fn thread(tid: u32) -> Option<&'static mut Thread> {
                 frame_page: 0,
                 frame_order: 0,
                 allocations: 0,
+                from_user: 0,
                 copies: 0,
                 call_began: 0,
                 call: 0,

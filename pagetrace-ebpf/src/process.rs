@@ -83,8 +83,8 @@ pub fn pt_exit(ctx: RawTracePointContext) {
     let Some(process) = PROCESSES.get_ptr(tgid) else { return owner::not_wanted(hook) };
     // SAFETY: a value of a preallocated map.
     let number = unsafe { (*process).owner } as u32;
-    let _ = PROCESSES.remove(tgid);
-    if number == 0 {
+    // Two threads that end at once may both find themselves the last.
+    if PROCESSES.remove(tgid).is_err() || number == 0 {
         return owner::not_wanted(hook);
     }
     let flags: u32 = task::read(signal + layout::SIGNAL_FLAGS.load());
@@ -124,7 +124,10 @@ pub fn pt_walk(ctx: *mut c_void) -> i32 {
     let Some(hook) = Hook::enter() else { return 0 };
     let tgid = task::tgid(task);
     let mm = task::mm(task);
-    if task::pid(task) != tgid || mm == 0 || !owner::is_wanted(tgid) {
+    // A process whose first thread has ended is met by another.
+    let leader: u64 = task::read(task + layout::TASK_GROUP_LEADER.load());
+    let stands_in = leader != task && task::mm(leader) == 0;
+    if (leader != task && !stands_in) || mm == 0 || !owner::is_wanted(tgid) {
         owner::not_wanted(hook);
         return 0;
     }
@@ -136,7 +139,7 @@ pub fn pt_walk(ctx: *mut c_void) -> i32 {
         owner::not_wanted(hook);
         return 0;
     }
-    owner::introduce(hook, task, mm, record::HOW_RUNNING);
+    owner::introduce(hook, leader, mm, record::HOW_RUNNING);
     0
 }
 

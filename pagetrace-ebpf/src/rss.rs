@@ -24,8 +24,10 @@ pub fn pt_rss_stat(ctx: RawTracePointContext) {
     let level = level(mm, member);
     // SAFETY: `member` is below the array's length.
     let last = unsafe { owner.levels.as_mut_ptr().add(member as usize) };
+    // Two threads may both add before either level is read, and beyond some CPUs levels are approximate: a frame that is
+    // waiting for its counter is told by a level that did not fall.
     // SAFETY: as above.
-    let rose = unsafe { level > *last };
+    let rose = unsafe { level >= *last } || layout::EXACT_CPUS.load() == 0;
     // SAFETY: as above.
     unsafe { *last = level };
     if task::current_mm() != mm {

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel},
+    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, generated::bpf_task_pt_regs},
 };
 
 use crate::layout;
@@ -53,6 +53,15 @@ pub fn pid(task: u64) -> u32 {
 #[inline(always)]
 pub fn mm(task: u64) -> u64 {
     read(task + layout::TASK_MM.load())
+}
+
+/// Whether the running thread came into the kernel by an exception: a system call has its number in the saved
+/// registers, an exception -1 (arch/x86/entry).
+#[inline(always)]
+pub fn is_in_exception() -> bool {
+    // SAFETY: the helper takes the running task.
+    let regs = unsafe { bpf_task_pt_regs(current()) } as u64;
+    read::<i64>(regs + layout::REGS_ORIG_AX.load()) == -1
 }
 
 /// The open file behind a descriptor of the running task; 0: none.

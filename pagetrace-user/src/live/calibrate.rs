@@ -27,6 +27,9 @@ pub fn vmemmap(kernel: &mut Kernel, rings: &mut [Ring]) -> Result<u64, Failure> 
     kernel.set(word::ON, 1)?;
     kernel.walk()?;
     let area = Area::new(PAGES * PAGE_BYTES as usize)?;
+    // One frame a page, whatever the host's policy for larger ones is.
+    // SAFETY: the area's own mapping. A kernel without huge pages has nothing to refuse.
+    let _ = unsafe { madvise(area.base.cast(), area.bytes, Advice::LinuxNoHugepage) };
     area.touch();
     kernel.set(word::ON, 0)?;
 

@@ -6,6 +6,8 @@
 //! *End*, in this order: levels and pages are read once more; the programs stop emitting; the rings are drained until
 //! everything emitted is decoded; the merge is flushed; trailers; fsync and rename; detach.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use pagetrace_common::control::{tally, word};
@@ -20,9 +22,10 @@ use crate::live::loss::{self, Losses};
 use crate::live::maps::Name;
 use crate::live::merge::Merge;
 use crate::live::pagemap::ZeroFrames;
+use crate::live::process;
 use crate::live::reading::{Reading, Step, word_of};
 use crate::live::route::{REPAIR_PAUSE, Route};
-use crate::live::target::NamedFile;
+use crate::live::target::{NamedFile, Target};
 use crate::units::{Nanos, Range};
 
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
@@ -30,7 +33,7 @@ const IDLE_PAUSE: Duration = Duration::from_millis(20);
 /// How often files are made and blocks closed: a crash costs at most this and a pause.
 const HOUSE_PERIOD: Nanos = Nanos(40_000_000);
 /// How often counters are looked at.
-const LOOK_PERIOD: Nanos = Nanos(10_000_000);
+const LOOK_PERIOD: Nanos = Nanos(50_000_000);
 /// How often the progress is told.
 const TELL_PERIOD: Nanos = Nanos(1_000_000_000);
 /// How long the rings may take to give the last records that are being written while the programs stop.
@@ -55,6 +58,10 @@ pub struct Capture {
     lost: u64,
     /// A gap hid levels or whole processes: walk again not before this.
     walk_due: Option<Nanos>,
+    /// Readings that repair have to wait until then, of whatever process.
+    repair_at: Nanos,
+    /// The process that had the last turn.
+    turn: u32,
     looked: Nanos,
     housed: Nanos,
     told: Nanos,
@@ -75,6 +82,8 @@ impl Capture {
             losses,
             lost: 0,
             walk_due: None,
+            repair_at: Nanos(0),
+            turn: 0,
             looked: now,
             housed: now,
             told: now,
@@ -86,11 +95,13 @@ impl Capture {
     pub fn baseline(&mut self, control: &Control) -> Result<(), Failure> {
         self.kernel.walk()?;
         self.settle();
+        // Those that come meanwhile have their turn later.
+        let found: BTreeSet<u32> = self.route.targets.keys().copied().collect();
         while !control.is_aborted()
             && control.stopped().is_none()
-            && self.read_step(self.merge.last(), Some(Why::Start))
+            && self.read_step(clock::now(), &|index, why| why == Why::Start && found.contains(&index))
         {
-            self.look();
+            self.tend(clock::now(), &mut |_| {})?;
         }
         Ok(())
     }
@@ -118,7 +129,7 @@ impl Capture {
             let round = self.round();
             let now = clock::now();
             self.tend(now, tell)?;
-            let read = self.read_step(now, None);
+            let read = self.read_step(now, &|_, _| true);
             if let Some(running) = command {
                 running.collect();
             }
@@ -156,8 +167,8 @@ impl Capture {
             target.reading = None;
             target.due = (target.exited.is_none()).then_some((Why::End, Nanos(0)));
         }
-        while self.read_step(clock::now(), Some(Why::End)) {
-            self.look();
+        while self.read_step(clock::now(), &|_, why| why == Why::End) {
+            self.tend(clock::now(), &mut |_| {})?;
             if control.is_aborted() {
                 return Ok(self.abort());
             }
@@ -184,7 +195,9 @@ impl Capture {
 
     fn abort(&mut self) -> End {
         // Nothing that was captured is thrown away: what is whole stays in the unfinished files.
-        self.settle();
+        if self.kernel.set(word::ON, 0).is_ok() {
+            self.settle();
+        }
         self.route.keep_all();
         End::Aborted
     }
@@ -229,8 +242,8 @@ impl Capture {
     }
 
     fn mute(&mut self) {
-        for mm in self.route.to_mute.drain(..) {
-            self.kernel.mute(mm);
+        for (mm, owner) in self.route.to_mute.drain(..) {
+            self.kernel.mute(mm, owner);
         }
     }
 
@@ -283,24 +296,38 @@ impl Capture {
         }
     }
 
-    /// Does one step of one reading that is due; `false` when there is none (or none for the reason `only`).
-    fn read_step(&mut self, now: Nanos, only: Option<Why>) -> bool {
-        let wanted = |why: Why| only.is_none_or(|only| only == why);
-        let chosen = self.route.targets.iter_mut().find(|(_, target)| {
+    /// Does one step of one reading that is due and `wanted`; `false` when there is none. Processes take turns.
+    fn read_step(&mut self, now: Nanos, wanted: &dyn Fn(u32, Why) -> bool) -> bool {
+        let may_repair = self.repair_at <= now;
+        let is_next = |(index, target): &(&u32, &mut Target)| {
             !target.has_ended()
                 && match (&target.reading, target.due) {
-                    (Some(reading), _) => wanted(reading.why),
-                    (None, Some((why, at))) => wanted(why) && at <= now,
+                    (Some(reading), _) => wanted(**index, reading.why),
+                    (None, Some((why, at))) => {
+                        let repairs = matches!(why, Why::Drift | Why::Lost);
+                        at <= now && wanted(**index, why) && (may_repair || !repairs)
+                    }
                     (None, None) => false,
                 }
-        });
-        let Some((&index, target)) = chosen else { return false };
-        if target.reading.is_none()
+        };
+        let after = (Bound::Excluded(self.turn), Bound::Unbounded);
+        let index = match self.route.targets.range_mut(after).find(is_next) {
+            Some((&index, _)) => index,
+            None => match self.route.targets.iter_mut().find(is_next) {
+                Some((&index, _)) => index,
+                None => return false,
+            },
+        };
+        if let Some(target) = self.route.targets.get_mut(&index)
+            && target.reading.is_none()
             && let Some((why, _)) = target.due.take()
         {
             target.reading = Some(Reading::new(target.identity.pid, target.identity.start_boottime, why));
         }
         self.step(index);
+        // A reading once begun is finished before another process has its turn.
+        let begun = self.route.targets.get(&index).is_some_and(|target| target.reading.is_some());
+        self.turn = if begun { index.saturating_sub(1) } else { index };
         true
     }
 
@@ -316,6 +343,9 @@ impl Capture {
             Step::Maps(mappings) => {
                 let mut rows = Vec::new();
                 for mapping in mappings {
+                    if matches!(&mapping.name, Name::File { path, .. } if path.starts_with("/SYSV")) {
+                        target.segments.insert(mapping.range.start, mapping.range.bytes().0);
+                    }
                     let name = word_of(&mapping.name);
                     let file = match mapping.name {
                         Name::File { dev, ino, path } => {
@@ -333,11 +363,14 @@ impl Capture {
                 target.reading = Some(reading);
             }
             Step::Pages(range, rows) => {
-                target.push_own(at, 0, Body::Reading { why, range, maps: false }, writer);
+                let mut full = target.push_own(at, 0, Body::Reading { why, range, maps: false }, writer);
                 for row in rows {
-                    target.push_own(at, 0, row, writer);
+                    full |= target.push_own(at, 0, row, writer);
                 }
                 target.reading = Some(reading);
+                if full {
+                    self.route.open(index);
+                }
             }
             Step::Done => {
                 let took = clock::now().since(reading.began);
@@ -346,10 +379,19 @@ impl Capture {
                     target.due.get_or_insert((Why::Drift, Nanos(0)));
                 }
                 let earliest = Nanos(clock::now().0.saturating_add(pause));
+                if matches!(why, Why::Drift | Why::Lost) {
+                    self.repair_at = Nanos(clock::now().0.saturating_add(took.0.saturating_mul(REPAIR_SHARE)));
+                }
+                target.balance = 0;
                 if let Some((Why::Drift | Why::Lost, due)) = &mut target.due {
                     *due = (*due).max(earliest);
                 }
                 target.next_repair = earliest;
+            }
+            // Its end may be among what was lost. (An exec ends a reading too: another is due then.)
+            Step::Gone if !process::is_alive(target.identity.pid, target.identity.start_boottime) => {
+                target.exited.get_or_insert(at);
+                target.mm_gone = true;
             }
             Step::Gone => {}
         }

@@ -6,7 +6,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
-use rustix::process::{Signal, WaitOptions, getpid, kill_process, waitpid};
+use rustix::process::{Signal, WaitOptions, getpid, kill_process, set_parent_process_death_signal, waitpid};
 
 use crate::failure::{Code, Failure};
 use crate::live::process::find_program;
@@ -92,10 +92,13 @@ impl Running {
 /// The child: stops, and becomes the program when it is told to go on. Only returns when it cannot: the exit code.
 pub fn stage(words: &[std::ffi::OsString]) -> u8 {
     let Some((name, rest)) = words.split_first() else { return 2 };
+    // Nobody would let it go on without the recorder.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if let Err(error) = kill_process(getpid(), Signal::STOP) {
         eprintln!("error: cannot stop: {error}");
         return 1;
     }
+    let _ = set_parent_process_death_signal(None);
     let error = Command::new(name).args(rest).exec();
     eprintln!("error: cannot run {}: {error}", name.to_string_lossy());
     127

@@ -46,6 +46,8 @@ pub enum What {
     Attach {
         addr: u64,
         shmid: i32,
+        prot: u32,
+        fixed: bool,
         began: Nanos,
     },
     Detach {
@@ -79,6 +81,9 @@ mod nr {
 }
 
 const ENOMEM: u32 = 12;
+/// include/uapi/linux/shm.h.
+const SHM_RDONLY: u64 = 0o10000;
+const SHM_REMAP: u64 = 0o40000;
 /// The last page of addresses stands for errors (include/linux/err.h).
 const MAX_ERRNO: u64 = 4095;
 
@@ -226,7 +231,10 @@ fn call(ts: Nanos, word: &dyn Fn(usize) -> u64) -> What {
             Body::Advise { range: asked, advice, call, began }
         }
         Call::Mprotect => Body::Protect { range: asked, prot: arg(2) as u32 },
-        Call::Shmat => return What::Attach { addr: result, shmid: arg(0) as i32, began },
+        Call::Shmat => {
+            let prot = if arg(2) & SHM_RDONLY != 0 { 1 } else { 3 };
+            return What::Attach { addr: result, shmid: arg(0) as i32, prot, fixed: arg(2) & SHM_REMAP != 0, began };
+        }
         Call::Shmdt => return What::Detach { addr: arg(0), began },
         Call::Brk => return What::Unknown,
     })

@@ -54,6 +54,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("DENTRY_D_NAME", "dentry", "d_name"),
     ("QSTR_NAME", "qstr", "name"),
     ("REGS_IP", "pt_regs", "ip"),
+    ("REGS_ORIG_AX", "pt_regs", "orig_ax"),
     ("ARRAY_PPTRS", "bpf_array", "pptrs"),
 ];
 

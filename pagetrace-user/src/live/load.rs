@@ -87,6 +87,8 @@ pub struct Kernel {
     words: [u64; word::COUNT],
     tallies_before: [u64; tally::COUNT],
     pub cpus: u32,
+    /// Levels are exact, not the kernel's approximate ones.
+    pub exact: bool,
     pub probes: Vec<Probe>,
 }
 
@@ -113,7 +115,10 @@ impl Kernel {
         let frames_of_host = frames_spanned();
         let frame_limit = frames_of_host.min(MAX_FRAMES);
         let rows = u32::try_from(frame_limit.div_ceil(u64::from(FRAMES_PER_ROW))).unwrap_or(u32::MAX);
-        let exact = if cpus <= MAX_EXACT_CPUS { u64::from(cpus) } else { 0 };
+        let online = online_cpus()?;
+        let highest = online.iter().max().map_or(cpus, |cpu| cpu + 1);
+        // Parts of CPUs that are not online were added to the whole when they went.
+        let exact = if highest <= MAX_EXACT_CPUS { u64::from(highest) } else { 0 };
 
         let mut loader = EbpfLoader::new();
         loader.btf(None).map_max_entries("FRAMES", rows);
@@ -129,7 +134,7 @@ impl Kernel {
         walk.load("task", &types).map_err(|error| failed("load the walk over tasks", &error))?;
         drop(types);
         // The outer map's descriptor must live until every program is loaded.
-        let (_outer, rings) = make_rings(&mut ebpf, cpus, options)?;
+        let (_outer, rings) = make_rings(&mut ebpf, cpus, &online, options)?;
 
         let mut probes = attach_raw(&mut ebpf)?;
         probes.extend(attach_calls(&mut ebpf)?);
@@ -148,6 +153,7 @@ impl Kernel {
             tallies_before: [0; tally::COUNT],
             ebpf,
             cpus,
+            exact: exact > 0,
             probes,
         };
         Ok((kernel, rings))
@@ -178,8 +184,11 @@ impl Kernel {
     }
 
     /// Does not want this address space after all: its events are filtered in the kernel from now on.
-    pub fn mute(&mut self, mm: u64) {
-        if let Ok(row) = self.owners.get(&mm, 0) {
+    pub fn mute(&mut self, mm: u64, owner: u32) {
+        // The kernel gives the address to another soon: the number tells whether it still is the one meant.
+        if let Ok(row) = self.owners.get(&mm, 0)
+            && row.number == owner
+        {
             // The address space may have gone meanwhile: then there is nothing to mute.
             let _ = self.owners.insert(mm, OwnerRow { muted: 1, ..row }, BPF_EXIST);
         }
@@ -244,7 +253,12 @@ fn walk_types(id: u64) -> Btf {
 }
 
 /// The rings, set into the outer map before any program can run.
-fn make_rings(ebpf: &mut Ebpf, cpus: u32, options: &LoadOptions) -> Result<(OuterMap, Vec<Ring>), Failure> {
+fn make_rings(
+    ebpf: &mut Ebpf,
+    cpus: u32,
+    online: &[u32],
+    options: &LoadOptions,
+) -> Result<(OuterMap, Vec<Ring>), Failure> {
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::new(
             Code::Failed,
@@ -256,7 +270,8 @@ fn make_rings(ebpf: &mut Ebpf, cpus: u32, options: &LoadOptions) -> Result<(Oute
     let mut outer: OuterMap = take(ebpf, "RINGS")?;
     let mut rings: Vec<Ring> = Vec::new();
     for cpu in 0..cpus {
-        if !options.one_ring || rings.is_empty() {
+        // CPUs that are not there have no ring of their own; should one come, it shares the last.
+        if rings.is_empty() || (!options.one_ring && online.contains(&cpu)) {
             let parameters = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, options.ring_bytes, 0);
             let data = MapData::create(parameters, "pt_ring", None).map_err(|error| wrong(&error))?;
             let map = Map::from_map_data(data).map_err(|error| wrong(&error))?;
@@ -354,6 +369,10 @@ fn possible_cpus() -> Result<u32, Failure> {
             "",
         )),
     }
+}
+
+fn online_cpus() -> Result<Vec<u32>, Failure> {
+    aya::util::online_cpus().map_err(|(file, error)| failed(&format!("read {file}"), &error))
 }
 
 /// One more than the highest frame number of the host, from /proc/zoneinfo.

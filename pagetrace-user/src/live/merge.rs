@@ -128,9 +128,10 @@ impl Merge {
         Nanos(self.last)
     }
 
-    /// Reads until every event before a time is given out, and none after: that time.
+    /// Reads until every event before a time is given out, and none after: that time, which is not before the call.
     pub fn settle(&mut self, give: &mut dyn FnMut(Nanos, &Words)) -> Nanos {
-        while self.round(give).more {}
+        let called = clock::now().0;
+        while self.round(give).more && self.watermark < called {}
         // What comes in later and is older would be late from here on.
         self.last = self.last.max(self.watermark);
         Nanos(self.last)

@@ -14,6 +14,8 @@ use crate::units::{PAGE_BYTES, Pid, Range};
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const FILE: u64 = 1 << 61;
+/// A guard region (6.15), which looks like a swapped page.
+const GUARD: u64 = 1 << 58;
 const PFN: u64 = (1 << 55) - 1;
 
 /// One page's entry.
@@ -27,7 +29,7 @@ impl Entry {
     }
 
     pub fn is_swapped(self) -> bool {
-        self.0 & PRESENT == 0 && self.0 & SWAPPED != 0
+        self.0 & (PRESENT | GUARD) == 0 && self.0 & SWAPPED != 0
     }
 
     /// Page cache or shared anonymous.

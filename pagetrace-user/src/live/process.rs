@@ -1,6 +1,7 @@
 //! What /proc tells of a process besides its pages: that it is still the one meant, and what it is.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 
 use procfs::process::Process;
@@ -24,10 +25,24 @@ pub fn is_still(pid: Pid, start_boottime: u64) -> bool {
     }
 }
 
+/// Whether the process that began then is there and has not ended (a zombie has).
+#[must_use]
+pub fn is_alive(pid: Pid, start_boottime: u64) -> bool {
+    let stat = Process::new(i32::try_from(pid.0).unwrap_or(0)).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| stat.starttime == start_boottime / TICK_NANOS && !matches!(stat.state, 'Z' | 'X' | 'x'))
+}
+
 /// The program that a process runs; empty when it is gone.
 #[must_use]
 pub fn exe(pid: Pid) -> String {
     fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether a process runs a 32-bit ELF program.
+fn is_32_bit(pid: Pid) -> bool {
+    let mut start = [0; 5];
+    let read = fs::File::open(format!("/proc/{pid}/exe")).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *b"\x7fELF\x01"
 }
 
 /// The cgroups of a process, one path a hierarchy; none when it is gone.
@@ -61,6 +76,9 @@ pub fn describe(header: &mut Header, pid: Pid, start_boottime: u64) {
         return;
     }
     header.exe = exe(pid);
+    if is_32_bit(pid) {
+        header.notes.push("a 32-bit program: its system calls are not seen, its pages are".to_owned());
+    }
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = bytes.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
     header.cmdline = words.collect();

@@ -27,9 +27,11 @@ const CACHE_LIMIT: usize = 4096;
 /// How long after its last thread a process's address space may stay before its file counts as ended.
 const EXIT_PATIENCE: Nanos = Nanos(1_000_000_000);
 /// Ended files that wait for the session's totals at most; older ones are finished without them.
-const ENDED_LIMIT: usize = 1024;
+const ENDED_LIMIT: usize = 256;
 /// `SCAN_SUCCEED` (mm/khugepaged.c).
 const SCAN_SUCCEED: u64 = 1;
+/// How long a file that no mapping shows any more is not looked for again.
+const RETRY: Nanos = Nanos(200_000_000);
 /// The least time between two readings of one process that repair its pages.
 pub const REPAIR_PAUSE: Nanos = Nanos(2_000_000_000);
 
@@ -56,8 +58,8 @@ pub struct Route {
     verdicts: HashMap<Pid, bool>,
     paths: HashMap<(u64, u64), NamedPath>,
     comms: HashMap<Pid, Comm>,
-    /// Address spaces that turned out not to be wanted.
-    pub to_mute: Vec<u64>,
+    /// Address spaces that turned out not to be wanted, and their owner numbers.
+    pub to_mute: Vec<(u64, u32)>,
     pub finished: Vec<FileReport>,
     /// Targets in the order of their ends.
     ended: std::collections::VecDeque<u32>,
@@ -70,6 +72,8 @@ pub struct Route {
 struct NamedPath {
     path: String,
     whole: bool,
+    /// When the process's maps were looked at for it.
+    tried: Nanos,
 }
 
 impl Route {
@@ -113,16 +117,16 @@ impl Route {
         let body = match record.what {
             What::Event(body) => body,
             What::MapOfFile { range, prot, flags, offset, began, file } => {
-                let named = name_file(&mut self.paths, target.identity.pid, range, file);
+                let named = name_file(&mut self.paths, ts, target.identity.pid, range, file);
                 let file = Some(target.file(ts, named, &self.writer));
                 Body::Map { range, prot, flags, file, offset, call: Call::Mmap, began }
             }
-            What::Attach { addr, shmid, began } => {
+            What::Attach { addr, shmid, prot, fixed, began } => {
                 let bytes = segment_bytes(target.identity.pid, addr, shmid);
                 target.segments.insert(addr, bytes);
-                // A shared mapping, as `mmap` has it: MAP_SHARED.
-                let range = Range::of_pages(addr, bytes);
-                Body::Map { range, prot: 3, flags: 1, file: None, offset: Bytes(0), call: Call::Shmat, began }
+                // As `mmap` has it: MAP_SHARED, and MAP_FIXED where what was there is replaced.
+                let (range, flags) = (Range::of_pages(addr, bytes), if fixed { 0x11 } else { 1 });
+                Body::Map { range, prot, flags, file: None, offset: Bytes(0), call: Call::Shmat, began }
             }
             What::Detach { addr, began } => {
                 let bytes = target.segments.remove(&addr).unwrap_or(0);
@@ -154,15 +158,18 @@ impl Route {
         self.verdicts.insert(identity.pid, admitted);
         self.comms.insert(identity.pid, new.comm);
         if !admitted {
-            self.to_mute.push(new.mm);
-            self.skipped += 1;
-            return;
+            self.to_mute.push((new.mm, record.owner));
         }
         let known = self.by_identity.get(&identity).copied();
-        let body = match known {
-            Some(_) if new.how == Start::Executed => Body::Exec { comm: new.comm, exe: process::exe(identity.pid) },
-            Some(_) => {
-                // The same address space, brought into view twice at once: the second owner never acts.
+        let body = match known.and_then(|index| self.targets.get(&index)) {
+            // The same address space, brought into view twice at once: the second owner never acts.
+            Some(target) if target.mm == new.mm && !target.mm_gone && new.how != Start::Executed => {
+                self.skipped += 1;
+                return;
+            }
+            // An exec; or its record was lost, and a walk found the new address space.
+            Some(_) => Body::Exec { comm: new.comm, exe: process::exe(identity.pid) },
+            None if !admitted => {
                 self.skipped += 1;
                 return;
             }
@@ -180,6 +187,15 @@ impl Route {
         }
         self.by_owner.insert(record.owner, index);
         let Some(target) = self.targets.get_mut(&index) else { return };
+        if !admitted {
+            // It became a program that is not wanted: that is the end of what is recorded of it.
+            target.exited = Some(ts);
+            target.mm_gone = true;
+            target.push(Event { ts, cpu: record.cpu, tid: record.tid, actor: None, body }, &self.writer);
+            self.written += 1;
+            self.by_owner.remove(&record.owner);
+            return;
+        }
         target.mm = new.mm;
         target.owner = record.owner;
         target.mm_gone = false;
@@ -190,12 +206,14 @@ impl Route {
         target.levels = [0; 4];
         let full = target.push(Event { ts, cpu: record.cpu, tid: record.tid, actor: None, body }, &self.writer);
         self.written += 1;
-        if full {
+        // What was running has its name already.
+        if full || new.how == Start::Running {
             self.open(index);
         }
     }
 
-    fn open(&mut self, index: u32) {
+    /// Makes the file of a process, if it is still to be made.
+    pub fn open(&mut self, index: u32) {
         if let Some(target) = self.targets.get_mut(&index)
             && let Err(failure) = target.open(&self.host, &self.store, &self.writer, FileNumber(index))
         {
@@ -288,9 +306,17 @@ fn notice(target: &mut Target, ts: Nanos, owner: u32, body: &Body, by_other: boo
         Body::Rss { member, level } | Body::Frame { member, level, .. } => {
             let placed = matches!(body, Body::Frame { .. });
             if let Some(last) = target.levels.get_mut(usize::from(member.code())) {
+                if matches!(member, Member::Anon | Member::Shmem) {
+                    target.balance -= i64::try_from(last.saturating_sub(level.0)).unwrap_or(0);
+                }
                 unplaced = !placed && *member != Member::Swap && (level.0 > *last || (by_other && level.0 < *last));
                 *last = level.0;
             }
+        }
+        Body::Free { order, .. } => {
+            // More frames gone than the counters fell by: moved elsewhere (migration), or held by nobody any more.
+            target.balance += 1 << order.min(&30);
+            unplaced = target.balance > 0;
         }
         Body::Scan(Scan { kind: ScanKind::Collapse, value: SCAN_SUCCEED, .. }) => unplaced = true,
         Body::Remap { .. } => {
@@ -326,26 +352,30 @@ fn comm_of(comms: &mut HashMap<Pid, Comm>, tgid: Pid) -> Comm {
 
 /// The whole path of a file that was just mapped: as the process's own maps show it, or as it was when another mapping
 /// of the same file was read; the last component where neither is there any more.
-fn name_file(paths: &mut HashMap<(u64, u64), NamedPath>, pid: Pid, range: Range, file: FileKey) -> NamedFile {
+fn name_file(
+    paths: &mut HashMap<(u64, u64), NamedPath>,
+    ts: Nanos,
+    pid: Pid,
+    range: Range,
+    file: FileKey,
+) -> NamedFile {
     let key = (file.dev, file.ino);
-    if let Some(known) = paths.get(&key).filter(|known| is_named(&known.path, &file.name)) {
+    let known = paths.get(&key).filter(|known| is_named(&known.path, &file.name));
+    if let Some(known) = known.filter(|known| known.whole || ts.since(known.tried) < RETRY) {
         return NamedFile { dev: file.dev, ino: file.ino, path: known.path.clone(), whole: known.whole };
     }
     let mappings = maps::read(pid).unwrap_or_default();
     let found = mappings.iter().find(|mapping| mapping.range.contains(range.start));
     let named = match found.map(|mapping| &mapping.name) {
         Some(Name::File { path, .. }) if is_named(path, &file.name) => {
-            Some(NamedPath { path: path.clone(), whole: true })
+            NamedPath { path: path.clone(), whole: true, tried: ts }
         }
-        _ => None,
+        _ => NamedPath { path: file.name, whole: false, tried: ts },
     };
     if paths.len() >= CACHE_LIMIT {
         paths.clear();
     }
-    if let Some(named) = &named {
-        paths.insert(key, named.clone());
-    }
-    let named = named.unwrap_or(NamedPath { path: file.name, whole: false });
+    paths.insert(key, named.clone());
     NamedFile { dev: file.dev, ino: file.ino, path: named.path, whole: named.whole }
 }
 

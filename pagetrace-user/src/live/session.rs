@@ -179,6 +179,7 @@ impl Work {
             Select::Command(words) => Some(Stopped::start(words)?),
             _ => None,
         };
+        raise_file_limit();
         // A target at the same priority must not keep the rings from being drained.
         let _ = rustix::process::setpriority_process(None, -15);
         let mut capture = Capture::new(kernel, merge, route, zero, options.spin_time);
@@ -293,10 +294,19 @@ impl Work {
     }
 }
 
+/// Every process recorded keeps a file open, and every attach point a descriptor.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What it was will have to do then.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// Limits of this recording, for the header.
 fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
     let mut notes = Vec::new();
-    if kernel.cpus > pagetrace_common::control::MAX_EXACT_CPUS {
+    if !kernel.exact {
         let cpus = kernel.cpus;
         notes.push(format!("RSS levels between readings are the kernel's approximate ones: the host has {cpus} CPUs"));
     }

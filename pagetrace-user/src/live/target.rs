@@ -60,6 +60,8 @@ pub struct Target {
     /// Shared segments attached, by address: their bytes.
     pub segments: HashMap<u64, u64>,
     pub levels: [u64; 4],
+    /// Base pages freed less those that counters fell by, since the last reading.
+    pub balance: i64,
     files: HashMap<(u64, u64, String), FileId>,
     output: Output,
     /// Events that came from records.
@@ -83,6 +85,7 @@ impl Target {
             next_repair: Nanos(0),
             segments: HashMap::new(),
             levels: [0; 4],
+            balance: 0,
             files: HashMap::new(),
             output: Output::Waiting(Vec::new()),
             records: 0,
