@@ -1,8 +1,8 @@
 //! The capture: one thread that drains the rings, merges, routes, and reads /proc between the events.
 //!
-//! *Pace.* While records come it looks again after [`BUSY_PAUSE`]; when nothing comes it looks at the empty rings for
-//! the spin time, then sleeps longer and longer, up to [`IDLE_PAUSE`]. Programs never wake it: a ring of the default
-//! size holds what comes in a pause many times over.
+//! *Pace.* Awake, it looks at the rings for the spin time; then it sleeps, for [`BUSY_PAUSE`] while records come, longer
+//! and longer up to [`IDLE_PAUSE`] while none do. Programs never wake it: a ring of the default size holds what comes in
+//! a pause many times over.
 //! *End*, in this order: levels and pages are read once more; the programs stop emitting; the rings are drained until
 //! everything emitted is decoded; the merge is flushed; trailers; fsync and rename; detach.
 
@@ -115,7 +115,8 @@ impl Capture {
         tell: &mut dyn FnMut(Progress),
     ) -> Result<End, Failure> {
         let mut pause = BUSY_PAUSE;
-        let mut idle_since = Instant::now();
+        let mut woke = Instant::now();
+        let mut any = false;
         let why = loop {
             if control.is_aborted() {
                 return Ok(self.abort());
@@ -137,21 +138,21 @@ impl Capture {
             if ends_by_itself && over && command.as_ref().is_none_or(|running| !running.is_running()) {
                 break Stop::Exited;
             }
-            if round > 0 || read {
-                pause = BUSY_PAUSE;
-                idle_since = Instant::now();
-            }
-            if self.merge.held() > 0 && round > RUSH_RECORDS || read {
+            any |= round > 0;
+            if read || round > RUSH_RECORDS {
+                // There is more to do at once.
+                woke = Instant::now();
                 continue;
             }
-            if idle_since.elapsed() < self.spin {
+            if woke.elapsed() < self.spin {
                 std::hint::spin_loop();
                 continue;
             }
+            // Reading a ring while it is written costs the writer too: better seldom and much than often and little.
+            pause = if any { BUSY_PAUSE } else { (pause * 2).min(IDLE_PAUSE) };
             std::thread::sleep(pause);
-            if round == 0 {
-                pause = (pause * 2).min(IDLE_PAUSE);
-            }
+            any = false;
+            woke = Instant::now();
         };
         self.finish(control, why)
     }

@@ -136,10 +136,4 @@ impl Merge {
         self.last = self.last.max(self.watermark);
         Nanos(self.last)
     }
-
-    /// Records held back.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.held.len()
-    }
 }

@@ -113,6 +113,7 @@ async fn supervise(options: RecordOptions, store: &Arc<Store>) -> Result<Code, F
 
     let mut interrupts = 0;
     let mut clock_runs = false;
+    let mut over = false;
     let mut deadline = std::pin::pin!(tokio::time::sleep(Duration::MAX));
     loop {
         tokio::select! {
@@ -128,7 +129,10 @@ async fn supervise(options: RecordOptions, store: &Arc<Store>) -> Result<Code, F
                     deadline.as_mut().reset(tokio::time::Instant::now() + duration);
                 }
             }
-            () = &mut deadline, if options.duration.is_some() && clock_runs => control.stop(Stop::Duration),
+            () = &mut deadline, if options.duration.is_some() && clock_runs && !over => {
+                over = true;
+                control.stop(Stop::Duration);
+            }
             Some(()) = interrupt.recv() => {
                 interrupts += 1;
                 control.stop(Stop::Interrupted);
