@@ -48,4 +48,4 @@ mod flood;
 
 mod killed;
 
-// mod damage;
+mod damage;
