@@ -46,11 +46,7 @@ pub fn close(recording: &Recording, loss: Loss) -> Vec<Trace> {
         Loss::Nothing => {
             assert_eq!(dropped, 0, "nothing dropped");
             for trace in &traces {
-                assert_eq!(
-                    trace.trailer["recursion_misses"],
-                    Value::Array(Vec::new()),
-                    "programs that the kernel skipped"
-                );
+                check_skipped_runs(&trace.trailer["recursion_misses"]);
                 assert_eq!(trace.trailer["frames_unjoined"], 0, "frames without an owner");
             }
         }
@@ -79,6 +75,15 @@ fn check_counters(of: &Value, whose: &str) -> (u64, u64) {
     assert_eq!(emitted, number("decoded"), "{whose}: emitted = decoded");
     assert_eq!(number("decoded"), number("written") + number("skipped"), "{whose}: decoded = written + skipped");
     (dropped, number("written"))
+}
+
+/// The kernel does not run a program inside itself on one CPU. An interrupt may free or allocate a page in the middle
+/// of the program that sees to these: another process's page, or the kernel's. Nothing else can be hit so.
+fn check_skipped_runs(misses: &Value) {
+    for miss in misses.as_array().unwrap() {
+        let program = miss[0].as_str().unwrap();
+        assert!(["pt_page_free", "pt_page_alloc"].contains(&program), "runs that the kernel skipped: {misses}");
+    }
 }
 
 fn number(of: &Value, key: &str, whose: &str) -> u64 {

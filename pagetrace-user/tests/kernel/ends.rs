@@ -29,8 +29,8 @@ fn check(recorder: Recorder, reason: &str) -> Trace {
     assert_eq!(traces.len(), 1);
     let trace = traces.remove(0);
     assert_eq!(trace.trailer["reason"], reason);
-    let range = trace.mapping_of(17).expect("the act");
-    assert_eq!(trace.faults_in(range).len(), 17);
+    let range = trace.mapping_of(117).expect("the act");
+    assert_eq!(trace.faults_in(range).len(), 117);
     trace
 }
 
@@ -97,7 +97,7 @@ fn only_when_the_last_of_several_has_ended() {
     assert_eq!(traces.len(), 2);
     assert!(traces.iter().all(|trace| trace.of("task", "exit").count() == 1));
     let trace = traces.iter().find(|trace| trace.tgid() == pid).unwrap();
-    assert_eq!(trace.faults_in(trace.mapping_of(17).expect("the act")).len(), 17);
+    assert_eq!(trace.faults_in(trace.mapping_of(117).expect("the act")).len(), 117);
 }
 
 /// The end is made slow from outside: `strace` holds each sync of the recorder for a minute.
@@ -133,7 +133,7 @@ fn at_once_by_a_second_interrupt() {
     let ran = run(["check".as_ref(), file.as_os_str()]);
     assert!(matches!(ran.code, Some(0 | 7)), "{ran:?}");
     let trace = Trace::dump_with(&file, ran.code.unwrap());
-    assert!(trace.mapping_of(17).is_some_and(|known| known == range) || ran.code == Some(7));
+    assert!(trace.mapping_of(117).is_some_and(|known| known == range) || ran.code == Some(7));
     target.finish();
 }
 

@@ -31,15 +31,15 @@ fn children_are_followed_across_exec() {
     let traces = close(&recorder.interrupt(), Loss::Nothing);
     assert_eq!(traces.len(), 2);
     let parent = of_pid(&traces, target.pid());
-    assert_touched(parent, 11);
+    assert_touched(parent, 111);
     assert_eq!(parent.of("task", "fork").map(|line| line.child).collect::<Vec<_>>(), [Some(children[0])]);
     let child = of_pid(&traces, children[0]);
     assert_eq!(child.lines[0].how.as_deref(), Some("forked"));
     assert_eq!(child.lines[0].parent, Some(target.pid()));
-    assert_touched(child, 7);
+    assert_touched(child, 107);
     let exec = child.of("task", "exec").next().expect("an exec");
-    assert_touched(child, 9);
-    assert!(child.faults_in(child.mapping_of(9).unwrap()).iter().all(|fault| fault.ts > exec.ts));
+    assert_touched(child, 109);
+    assert!(child.faults_in(child.mapping_of(109).unwrap()).iter().all(|fault| fault.ts > exec.ts));
     assert_eq!(child.of("task", "exit").count(), 1);
 }
 
@@ -51,7 +51,7 @@ fn without_follow_only_the_process_itself() {
     target.act();
     let traces = close(&recorder.interrupt(), Loss::Nothing);
     assert_eq!(traces.len(), 1);
-    assert_touched(of_pid(&traces, target.pid()), 11);
+    assert_touched(of_pid(&traces, target.pid()), 111);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn several_processes() {
     let traces = close(&recorder.interrupt(), Loss::Nothing);
     assert_eq!(traces.len(), 3);
     for target in &targets {
-        assert_touched(of_pid(&traces, target.pid()), 11);
+        assert_touched(of_pid(&traces, target.pid()), 111);
     }
 }
 
@@ -87,10 +87,10 @@ fn all_of_them_also_the_short_lived() {
     let recording = recorder.interrupt();
     // Whatever else runs on the machine is in the recording as well.
     let traces = close(&recording, Loss::Nothing);
-    assert_touched(of_pid(&traces, old.pid()), 11);
+    assert_touched(of_pid(&traces, old.pid()), 111);
     for pid in blinks {
         let trace = of_pid(&traces, pid);
-        assert_touched(trace, 3);
+        assert_touched(trace, 103);
         assert_eq!(trace.of("task", "exit").count(), 1, "process {pid} is seen to its end");
     }
 }
@@ -123,8 +123,8 @@ fn by_name_whenever_they_take_it() {
     expected.sort_unstable();
     assert_eq!(pids, expected);
     assert_eq!(pids.len(), 4);
-    assert_touched(of_pid(&traces, named_meanwhile.pid()), 17);
-    assert_touched(of_pid(&traces, started.pid()), 11);
+    assert_touched(of_pid(&traces, named_meanwhile.pid()), 117);
+    assert_touched(of_pid(&traces, started.pid()), 111);
 }
 
 /// A cgroup of the v2 tree, removed at the end.
@@ -171,9 +171,9 @@ fn by_cgroup_with_those_who_come_later() {
     let children = children_said(&inside.act());
     let traces = close(&recorder.interrupt(), Loss::Nothing);
     assert_eq!(traces.len(), 2, "{:?}", traces.iter().map(|trace| &trace.header).collect::<Vec<_>>());
-    assert_touched(of_pid(&traces, inside.pid()), 11);
-    assert_touched(of_pid(&traces, children[0]), 7);
-    assert_touched(of_pid(&traces, children[0]), 9);
+    assert_touched(of_pid(&traces, inside.pid()), 111);
+    assert_touched(of_pid(&traces, children[0]), 107);
+    assert_touched(of_pid(&traces, children[0]), 109);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_reused_number_is_another_process_and_another_file() {
     own.sort_by_key(|trace| trace.header["start_boottime"].as_u64());
     assert_eq!(own.len(), 2);
     assert!(own[0].header["start_boottime"].as_u64() < own[1].header["start_boottime"].as_u64());
-    for (trace, pages, other) in [(own[0], 5, 6), (own[1], 6, 5)] {
+    for (trace, pages, other) in [(own[0], 105, 106), (own[1], 106, 105)] {
         assert_touched(trace, pages);
         assert!(trace.mapping_of(other).is_none(), "nothing of the other process");
         assert_eq!(trace.of("task", "exit").count(), 1);

@@ -1,11 +1,11 @@
 // Processes that make processes, each known by the size of a range that it maps and touches.
 //
-// usage: family tree     a child maps 7 pages, becomes "family second" by exec, maps 9 pages, ends
-//        family reuse    two children one after the other, with one and the same PID: 5 and 6 pages
-//        family blink    maps 3 pages and ends at once
+// usage: family tree     a child maps 107 pages, becomes "family second" by exec, maps 109 pages, ends
+//        family reuse    two children one after the other, with one and the same PID: 105 and 106 pages
+//        family blink    maps 103 pages and ends at once
 //
 // "tree" and "reuse" print "ready", act after one byte on stdin, print "child PID" for each child and "done",
-// map 11 pages themselves, and end after a second byte.
+// map 111 pages themselves, and end after a second byte.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/sched.h>
@@ -57,7 +57,7 @@ static void tree(void)
 	if (child < 0)
 		die("fork");
 	if (child == 0) {
-		pages(7);
+		pages(107);
 		execl("/proc/self/exe", "second", "second", (char *)NULL);
 		_exit(1);
 	}
@@ -83,7 +83,7 @@ static void reuse(void)
 		if (child < 0)
 			continue;
 		if (child == 0) {
-			pages(5);
+			pages(105);
 			_exit(0);
 		}
 		reap(child);
@@ -93,7 +93,7 @@ static void reuse(void)
 	if (child < 0)
 		die("the PID was taken by another");
 	if (child == 0) {
-		pages(6);
+		pages(106);
 		_exit(0);
 	}
 	reap(child);
@@ -103,11 +103,11 @@ int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
 	if (strcmp(mode, "blink") == 0) {
-		pages(3);
+		pages(103);
 		return 0;
 	}
 	if (strcmp(mode, "second") == 0) {
-		pages(9);
+		pages(109);
 		return 0;
 	}
 	puts("ready");
@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 		reuse();
 	else
 		return 2;
-	pages(11);
+	pages(111);
 	puts("done");
 	fflush(stdout);
 	await();

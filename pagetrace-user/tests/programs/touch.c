@@ -174,9 +174,9 @@ int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "", *argument = argc > 2 ? argv[2] : "";
 	if (strcmp(mode, "after") == 0) { // what "morph" becomes
-		char *p = map(19 * PAGE, ANON, -1);
-		each_page(p, 19 * PAGE);
-		say_range(p, 19 * PAGE);
+		char *p = map(119 * PAGE, ANON, -1);
+		each_page(p, 119 * PAGE);
+		say_range(p, 119 * PAGE);
 		say("done");
 		await();
 		return 0;
@@ -203,9 +203,9 @@ int main(int argc, char **argv)
 		each_page(bed, bed_bytes / 2);
 	} else if (strcmp(mode, "named") == 0) {
 		prctl(PR_SET_NAME, argument);
-		char *p = map(17 * PAGE, ANON, -1);
-		each_page(p, 17 * PAGE);
-		say_range(p, 17 * PAGE);
+		char *p = map(117 * PAGE, ANON, -1);
+		each_page(p, 117 * PAGE);
+		say_range(p, 117 * PAGE);
 	} else if (strcmp(mode, "morph") == 0) {
 		execl("/proc/self/exe", "morph-after", "after", (char *)NULL);
 		die("exec");
