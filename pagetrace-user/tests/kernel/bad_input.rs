@@ -228,11 +228,17 @@ fn a_trace_that_is_there_already() {
     for utc in seconds_from(parts[1], 600) {
         std::fs::write(taken.join(format!("{}.{utc}.pgt", parts[2])), "mine").unwrap();
     }
-    check("the file exists", &taken, &["--pid", &target.pid().to_string()], FAILED);
-    assert!(names_in(&taken).iter().all(|name| std::fs::read(taken.join(name)).unwrap() == b"mine"), "untouched");
+    let again = Recorder::of_pid(&taken, target.pid()).interrupt();
+    close(&again, Loss::Nothing);
+    let own = again.file();
+    assert_ne!(std::fs::read(&own).unwrap(), b"mine", "a name of its own");
+    let others = names_in(&taken).into_iter().filter(|name| taken.join(name) != own);
+    let contents: Vec<Vec<u8>> = others.map(|name| std::fs::read(taken.join(name)).unwrap()).collect();
+    assert!(contents.len() == 600 && contents.iter().all(|content| content == b"mine"), "untouched");
 
     let forced = Recorder::start(&taken, ["--force", "--pid", &target.pid().to_string()]).interrupt();
     close(&forced, Loss::Nothing);
+    assert_eq!(names_in(&taken).len(), 601, "it replaced one of them");
 }
 
 /// `20261123T021500Z` and the seconds after it, by `date`.

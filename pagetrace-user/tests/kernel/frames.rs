@@ -24,8 +24,8 @@ fn from_events(trace: &Trace) -> BTreeMap<u64, u64> {
 
 /// The same from the reading at the start.
 fn from_baseline(trace: &Trace) -> BTreeMap<u64, u64> {
-    let start =
-        trace.of("page", "sync").find(|line| line.why.as_deref() == Some("start")).expect("a reading at the start");
+    let mut readings = trace.of("page", "sync").filter(|line| line.why.as_deref() == Some("start"));
+    let start = readings.find(|line| line.maps == Some(false)).expect("a reading of the pages at the start");
     let mut pages = BTreeMap::new();
     for line in trace.of("page", "baseline").filter(|line| line.ts == start.ts && line.swapped != Some(true)) {
         let (addr, pfn) = (line.addr.unwrap(), line.pfn.expect("root may read frame numbers"));

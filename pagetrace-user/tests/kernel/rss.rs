@@ -140,6 +140,17 @@ fn of_redis_after_many_keys_and_after_none() {
     assert!(rss_bytes(server.pid()) < full / 2, "flushall gave memory back: {full} and now {report:#}");
 }
 
+/// What postgres' processes call themselves that are there as long as it is.
+const LASTING_WORKERS: [&str; 3] = ["checkpointer", "background writer", "walwriter"];
+
+fn is_lasting_worker(pid: u32) -> bool {
+    // It may have been a backend, and be gone.
+    let cmdline = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    cmdline
+        .strip_prefix("postgres: ")
+        .is_some_and(|role| LASTING_WORKERS.iter().any(|lasting| role.starts_with(lasting)))
+}
+
 #[test]
 fn of_postgres_after_pgbench() {
     let stage = Stage::enter("rss");
@@ -163,7 +174,10 @@ fn of_postgres_after_pgbench() {
     });
 
     // The server, its workers that are there already, and every backend that comes.
-    let workers = wait_for("postgres' workers", || Some(children(server.pid())).filter(|workers| workers.len() >= 3));
+    let workers = wait_for("postgres' workers", || {
+        let workers = children(server.pid()).into_iter().filter(|pid| is_lasting_worker(*pid)).collect::<Vec<_>>();
+        (workers.len() == LASTING_WORKERS.len()).then_some(workers)
+    });
     let mut pids = workers.clone();
     pids.push(server.pid());
     let mut args: Vec<String> = pids.iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]).collect();

@@ -52,6 +52,7 @@ pub struct Line {
     pub to: Option<u64>,
     pub count: Option<u64>,
     pub swapped: Option<bool>,
+    pub maps: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
