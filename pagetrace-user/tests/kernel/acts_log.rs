@@ -49,7 +49,7 @@ pub struct ActsLog {
 
 const CALLS: [&str; 8] = ["mmap", "munmap", "mremap", "brk", "madvise", "mprotect", "shmat", "shmdt"];
 /// Bytes of the segments that `acts.c` attaches.
-const SEGMENT: u64 = 3 * PAGE;
+const SEGMENT: u64 = 0;
 
 impl ActsLog {
     /// Reads `DIRECTORY/PID.log`.
@@ -73,7 +73,7 @@ impl ActsLog {
                         match call {
                             "mmap" => log.ranges.push((made, made + up(args[1]))),
                             "mremap" => log.ranges.push((made, made + up(args[2]))),
-                            "shmat" => log.ranges.push((made, made + SEGMENT)),
+                            "shmat" => log.ranges.push((made, made + 3 * PAGE)),
                             "brk" if heap_end != 0 && made > heap_end => log.ranges.push((heap_end, made)),
                             _ => {}
                         }
@@ -186,6 +186,11 @@ fn expected(call: &'static str, args: [u64; 6], result: Result<u64, i64>, heap_e
         "munmap" => act("free", args[0], args[1], String::new()),
         "mremap" => act("remap", made, args[2], format!("from {:x} {}", args[0], up(args[1]))),
         "brk" => {
+            let asked = args[0];
+            if asked != 0 && made != asked {
+                // The kernel answers with the end as it is; the C library makes ENOMEM of it.
+                return act("failed", asked, 0, "errno 12".to_owned());
+            }
             let old = if *heap_end == 0 { made } else { *heap_end };
             *heap_end = made;
             let kind = if made > old {
@@ -247,7 +252,8 @@ fn told(line: &Line) -> Option<VmaAct> {
         (_, "mprotect") => format!("prot {}", line.prot?),
         _ => String::new(),
     };
-    Some(VmaAct { kind, call, addr: line.addr?, npages: line.npages?, detail })
+    let npages = if call.starts_with("shm") { 0 } else { line.npages? };
+    Some(VmaAct { kind, call, addr: line.addr?, npages, detail })
 }
 
 /// Each fault with the frame that follows it before the thread's next fault.
@@ -284,7 +290,8 @@ pub fn count_calls(trace: &Trace, counts: &mut BTreeMap<String, (u64, u64)>) {
         let Some(call) = line.call.as_ref().filter(|_| line.layer == "vma") else { continue };
         let (calls, errors) = counts.entry(call.clone()).or_default();
         *calls += 1;
-        *errors += u64::from(line.kind == "failed");
+        // A refused brk is an answer, not an error, to strace.
+        *errors += u64::from(line.kind == "failed" && call != "brk");
     }
 }
 
