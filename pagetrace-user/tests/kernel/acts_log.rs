@@ -49,7 +49,7 @@ pub struct ActsLog {
 
 const CALLS: [&str; 8] = ["mmap", "munmap", "mremap", "brk", "madvise", "mprotect", "shmat", "shmdt"];
 /// Bytes of the segments that `acts.c` attaches.
-const SEGMENT: u64 = 0;
+const SEGMENT: u64 = 3 * PAGE;
 
 impl ActsLog {
     /// Reads `DIRECTORY/PID.log`.
@@ -73,7 +73,7 @@ impl ActsLog {
                         match call {
                             "mmap" => log.ranges.push((made, made + up(args[1]))),
                             "mremap" => log.ranges.push((made, made + up(args[2]))),
-                            "shmat" => log.ranges.push((made, made + 3 * PAGE)),
+                            "shmat" => log.ranges.push((made, made + SEGMENT)),
                             "brk" if heap_end != 0 && made > heap_end => log.ranges.push((heap_end, made)),
                             _ => {}
                         }
@@ -113,10 +113,18 @@ impl ActsLog {
             let (Some(first), Some(last)) = (first, last) else {
                 panic!("thread {tid}: no marks {:?} in {told:#?}", (thread.vma.first(), thread.vma.last()));
             };
-            let acts: Vec<&VmaAct> = told[first..=last].iter().map(|(_, act)| act).collect();
-            assert_same(&format!("vma events of thread {tid}"), &thread.vma.iter().collect::<Vec<_>>(), &acts);
-
             let (begin, end) = (told[first].0, told[last].0);
+            let mut traced: Vec<VmaAct> = told[first..=last].iter().map(|(_, act)| act.clone()).collect();
+            let mut logged = thread.vma.clone();
+            // What a mapping replaced is derived from the mappings known at that point. A reading among the acts (a
+            // child acts as soon as it is) may know the mappings of a later moment.
+            if trace.of("page", "sync").any(|line| line.maps == Some(true) && begin <= line.ts && line.ts <= end) {
+                for act in traced.iter_mut().chain(&mut logged) {
+                    act.detail.truncate(act.detail.find(" in place of ").unwrap_or(act.detail.len()));
+                }
+            }
+            assert_same(&format!("vma events of thread {tid}"), &logged, &traced);
+
             let inside: Vec<&Line> = of_thread
                 .into_iter()
                 .filter(|line| begin <= line.ts && line.ts <= end && line.layer == "page" && self.covers(line.addr))
@@ -252,8 +260,7 @@ fn told(line: &Line) -> Option<VmaAct> {
         (_, "mprotect") => format!("prot {}", line.prot?),
         _ => String::new(),
     };
-    let npages = if call.starts_with("shm") { 0 } else { line.npages? };
-    Some(VmaAct { kind, call, addr: line.addr?, npages, detail })
+    Some(VmaAct { kind, call, addr: line.addr?, npages: line.npages?, detail })
 }
 
 /// Each fault with the frame that follows it before the thread's next fault.
