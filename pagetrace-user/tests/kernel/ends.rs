@@ -1,0 +1,166 @@
+//! How a recording ends: whatever the cause, with a finished file, all counters, and nothing left behind.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::accounts::{Loss, close, names_in};
+use crate::procfs::switches_and_ticks;
+use crate::programs::{Target, range_said, try_send};
+use crate::recorder::{BINARY, Recorder, run, run_command};
+use crate::stage::{Stage, wait_for};
+use crate::trace::Trace;
+
+/// A target that has acted, and its recorder.
+fn acted(stage: &Stage, args: &[&str]) -> (Target, Recorder) {
+    let mut target = Target::start("touch", ["named", "ending"]).ready();
+    let pid = target.pid().to_string();
+    let recorder = Recorder::start(&stage.join("traces"), ["--pid", &pid].iter().chain(args));
+    target.act();
+    (target, recorder)
+}
+
+/// Asserts the accounts, the reason in summary and trailer, and that the act is in the file; returns the trace.
+fn check(recorder: Recorder, reason: &str) -> Trace {
+    let recording = recorder.ended();
+    let mut traces = close(&recording, Loss::Nothing);
+    assert_eq!(recording.reason(), reason);
+    assert_eq!(traces.len(), 1);
+    let trace = traces.remove(0);
+    assert_eq!(trace.trailer["reason"], reason);
+    let range = trace.mapping_of(117).expect("the act");
+    assert_eq!(trace.faults_in(range).len(), 117);
+    trace
+}
+
+#[test]
+fn interrupted_or_terminated() {
+    let stage = Stage::enter("ends");
+    for (signal, reason) in [(Signal::INT, "interrupted"), (Signal::TERM, "terminated")] {
+        let (target, recorder) = acted(&stage, &[]);
+        recorder.signal(signal);
+        check(recorder, reason);
+        target.finish();
+    }
+}
+
+#[test]
+fn after_its_time() {
+    let stage = Stage::enter("ends");
+    let target = Target::start("touch", ["named", "ending"]).ready();
+    let recorder = Recorder::start(&stage.join("traces"), ["--pid", &target.pid().to_string(), "-d", "300ms"]);
+    let recording = recorder.ended();
+    let traces = close(&recording, Loss::Nothing);
+    assert_eq!(recording.reason(), "duration");
+    assert_eq!(traces[0].trailer["reason"], "duration");
+    let (start, end) = (traces[0].lines[0].ts, traces[0].trailer["end"].as_u64().unwrap());
+    assert!(end - start >= 300_000_000, "it lasted at least as long as asked: {} ns", end - start);
+}
+
+#[test]
+fn when_the_target_exits() {
+    let stage = Stage::enter("ends");
+    let (target, recorder) = acted(&stage, &[]);
+    target.finish();
+    let trace = check(recorder, "exited");
+    let exit = trace.of("task", "exit").next().expect("an exit");
+    assert_eq!(exit.signal, Some(0));
+    assert_eq!(trace.of("task", "mm_gone").count(), 1);
+}
+
+#[test]
+fn when_the_target_is_killed() {
+    let stage = Stage::enter("ends");
+    let (target, recorder) = acted(&stage, &[]);
+    target.kill();
+    let trace = check(recorder, "exited");
+    assert_eq!(trace.of("task", "exit").next().expect("an exit").signal, Some(9));
+}
+
+#[test]
+fn only_when_the_last_of_several_has_ended() {
+    let stage = Stage::enter("ends");
+    let (first, mut last) =
+        (Target::start("family", ["tree"]).ready(), Target::start("touch", ["named", "ending"]).ready());
+    let args = ["--pid".to_owned(), first.pid().to_string(), "--pid".to_owned(), last.pid().to_string()];
+    let mut recorder = Recorder::start(&stage.join("traces"), args);
+    first.kill();
+    // It goes on: the other one's act is recorded whole.
+    last.act();
+    assert!(recorder.is_running());
+    let pid = last.pid();
+    last.finish();
+    let recording = recorder.ended();
+    let traces = close(&recording, Loss::Nothing);
+    assert_eq!(recording.reason(), "exited");
+    assert_eq!(traces.len(), 2);
+    assert!(traces.iter().all(|trace| trace.of("task", "exit").count() == 1));
+    let trace = traces.iter().find(|trace| trace.tgid() == pid).unwrap();
+    assert_eq!(trace.faults_in(trace.mapping_of(117).expect("the act")).len(), 117);
+}
+
+/// The end is made slow from outside: `strace` holds each sync of the recorder for a minute.
+#[test]
+fn at_once_by_a_second_interrupt() {
+    let stage = Stage::enter("ends");
+    let mut target = Target::start("touch", ["named", "ending"]).ready();
+    let traces = stage.join("traces");
+    let mut slow = Command::new("strace");
+    slow.args(["-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,sync_file_range"]);
+    slow.args(["-e", "inject=fsync,fdatasync:delay_enter=60s", BINARY, "-o"]).arg(&traces);
+    slow.args(["--pid", &target.pid().to_string()]);
+    let mut strace = Recorder::spawn(&traces, &mut slow);
+    strace.await_recording();
+    let recorder = crate::procfs::children(strace.pid())[0];
+    let range = range_said(&target.act());
+
+    wait_for("the recorder to be aborted", || {
+        if !strace.is_running() {
+            return Some(());
+        }
+        // It may be gone by now.
+        let _ = try_send(recorder, Signal::INT);
+        std::thread::sleep(Duration::from_millis(20));
+        None
+    });
+    let aborted = strace.ended();
+    assert_eq!(aborted.code, Some(130), "{aborted:?}");
+    let names: Vec<String> = names_in(&traces).into_iter().filter(|name| !name.ends_with(".pid")).collect();
+    let [name] = names.as_slice() else { panic!("one file: {names:?}") };
+    // How far it came is not said; what stands there can be read.
+    let file = traces.join(name);
+    let ran = run(["check".as_ref(), file.as_os_str()]);
+    assert!(matches!(ran.code, Some(0 | 7)), "{ran:?}");
+    let trace = Trace::dump_with(&file, ran.code.unwrap());
+    assert!(trace.mapping_of(117).is_some_and(|known| known == range) || ran.code == Some(7));
+    target.finish();
+}
+
+#[test]
+fn with_an_idle_target_it_sleeps() {
+    let stage = Stage::enter("ends");
+    let target = Target::start("touch", ["named", "ending"]).ready();
+    let recorder = Recorder::of_pid(&stage.join("traces"), target.pid());
+    // A span of ours, not a limit on anything: long enough that a recorder that polls shows.
+    let before = switches_and_ticks(recorder.pid());
+    std::thread::sleep(Duration::from_secs(2));
+    let after = switches_and_ticks(recorder.pid());
+    let (switches, ticks) = (after.0.saturating_sub(before.0), after.1 - before.1);
+    assert!(switches < 1000, "{switches} context switches in 2 s with nothing to record");
+    assert!(ticks < 50, "{ticks} of 200 ticks with nothing to record");
+    let recording = recorder.interrupt();
+    close(&recording, Loss::Nothing);
+}
+
+#[test]
+fn quietly() {
+    let stage = Stage::enter("ends");
+    let program = crate::programs::program("family");
+    let traces = stage.join("traces");
+    let mut command = Command::new(BINARY);
+    command.arg("-q").arg("-o").arg(&traces).arg("--").arg(program).arg("blink");
+    let ran = run_command(&mut command);
+    assert_eq!((ran.code, ran.stderr.as_str(), ran.stdout.as_str()), (Some(0), "", ""));
+    assert_eq!(names_in(&traces).len(), 1);
+}

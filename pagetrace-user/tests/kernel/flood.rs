@@ -1,0 +1,83 @@
+//! More than the recorder can take: what is lost is counted where it was lost, and memory stays bounded.
+
+use std::collections::BTreeMap;
+
+use crate::accounts::{Loss, close};
+use crate::procfs::status;
+use crate::programs::Target;
+use crate::recorder::{Recorder, report, run};
+use crate::stage::Stage;
+
+/// Touches of each thread: a hundred times what a ring of 64 KiB holds.
+const PAGES: &str = "200704";
+/// So that the recorder, on the same CPUs, cannot keep up, on any machine.
+const AHEAD_OF_US: &str = "-20";
+
+#[test]
+fn a_small_ring_loses_and_counts() {
+    let stage = Stage::enter("flood");
+    let mut target = Target::start("flood", [PAGES, AHEAD_OF_US]).ready();
+    let recorder = Recorder::start(&stage.join("traces"), ["--ring", "64KiB", "--pid", &target.pid().to_string()]);
+    target.act();
+    target.freeze();
+    let recording = recorder.interrupt();
+    let traces = close(&recording, Loss::Something);
+
+    // Each CPU and layer lost what its row says, and the gaps in the file say when.
+    let mut dropped: BTreeMap<(u32, String), u64> = BTreeMap::new();
+    for row in recording.summary["counters"].as_array().unwrap() {
+        if row["dropped"].as_u64() != Some(0) {
+            let place =
+                (u32::try_from(row["cpu"].as_u64().unwrap()).unwrap(), row["layer"].as_str().unwrap().to_owned());
+            *dropped.entry(place).or_default() += row["dropped"].as_u64().unwrap();
+        }
+    }
+    let mut lost: BTreeMap<(u32, String), u64> = BTreeMap::new();
+    let (start, end) = (traces[0].lines[0].ts, traces[0].trailer["end"].as_u64().unwrap());
+    for line in traces[0].lines.iter().filter(|line| line.kind == "lost") {
+        *lost.entry((line.cpu, line.layer.clone())).or_default() += line.count.unwrap();
+        let (from, to) = (line.from.unwrap(), line.to.unwrap());
+        assert!(from <= to && start <= from && to <= end, "inside the recording {start} to {end}: {line:?}");
+    }
+    assert_eq!(lost, dropped, "lost events and counters, by CPU and layer");
+    let all: u64 = dropped.values().sum();
+    assert!(all > 10_000, "many: {dropped:?}");
+    let cpus: Vec<u32> = (0..2).filter(|cpu| dropped.keys().any(|(on, _)| on == cpu)).collect();
+    assert_eq!(cpus.len(), std::thread::available_parallelism().unwrap().get().min(2), "on both CPUs: {dropped:?}");
+
+    // The report says it first, and the ledger heals: the last reading sets it right.
+    let report = report(&recording.file());
+    assert_eq!(report["lost"].as_u64(), Some(all), "{report:#}");
+    assert_eq!(report["rss_bytes"].as_u64(), Some(crate::procfs::rss_bytes(target.pid())), "{report:#}");
+    assert_eq!(report["unexplained_bytes"].as_i64(), Some(0), "{report:#}");
+    let ran = run(["check".as_ref(), recording.file().as_os_str()]);
+    assert_eq!(ran.code, Some(0), "a whole file with known gaps: {ran:?}");
+}
+
+#[test]
+fn the_allowed_loss_is_no_failure() {
+    let stage = Stage::enter("flood");
+    let mut target = Target::start("flood", [PAGES, AHEAD_OF_US]).ready();
+    let pid = target.pid().to_string();
+    let args = ["--ring", "64KiB", "--max-loss", "1000000000000", "--pid", &pid];
+    let recorder = Recorder::start(&stage.join("traces"), args);
+    target.act();
+    let recording = recorder.interrupt();
+    assert_eq!(recording.code, Some(0), "{recording:?}");
+}
+
+#[test]
+fn memory_stays_bounded() {
+    const MEBIBYTE: u64 = 1024;
+    let stage = Stage::enter("flood");
+    let mut target = Target::start("flood", [PAGES, "0"]).ready();
+    let recorder = Recorder::of_pid(&stage.join("traces"), target.pid());
+    target.act();
+    target.freeze();
+    let peak = status(recorder.pid(), "VmHWM:");
+    let recording = recorder.interrupt();
+    assert!(matches!(recording.code, Some(0 | 6)), "{recording:?}");
+    close(&recording, if recording.code == Some(0) { Loss::Nothing } else { Loss::Something });
+    // The bound, for one process at any rate of events; default rings.
+    assert!(peak < 64 * MEBIBYTE, "peak resident memory of the recorder: {peak} KiB");
+}

@@ -1,0 +1,51 @@
+//! The recorder on the real kernel: real programs, known acts, exact answers.
+//!
+//! Needs root, tracefs, and on the path: `cc`, `strace`, `bpftool`, `setpriv`, `mount`, `redis-server`, `redis-cli`, Debian's
+//! `python3` and `postgresql`. `cargo xtask test` sees to all of it. A test that cannot run fails and says so; none
+//! is skipped.
+//!
+//! *Order.* One test at a time on a machine: each holds a lock, so that recorders do not disturb each other, also
+//! between processes ([`stage`]).
+//!
+//! *Waiting.* Nothing waits for a time to pass; every wait is for a condition, and gives up after two minutes. The
+//! targets log what they did, stand still while they are looked at, and stop or go on when told to.
+//!
+//! *Oracles.* The log of the program itself (`acts.c`, checked once against `perf record -e exceptions:*` on 5,621 faults of 67
+//! threads and processes), `strace`, `/proc/PID/smaps_rollup`, `/proc/PID/pagemap`, and the recorder's own file descriptors.
+//!
+//! *Machine-wide settings* (khugepaged's pace, a tmpfs, a cgroup) are undone by a guard, also when a test fails.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+// What the tests stand on.
+mod programs;
+mod recorder;
+mod stage;
+mod trace;
+
+mod accounts;
+mod acts_log;
+mod procfs;
+
+// The tests.
+mod exact;
+
+mod calls;
+
+mod rss;
+
+mod frames;
+
+mod asleep;
+
+mod select;
+
+mod ends;
+
+mod bad_input;
+
+mod flood;
+
+mod killed;
+
+mod damage;
