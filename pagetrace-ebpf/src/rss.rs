@@ -1,7 +1,8 @@
 //! RSS levels: `kmem:rss_stat(struct mm_struct *mm, int member)`, in the context of whoever changes the counter.
 //!
-//! A level that rises by the frame just allocated for a fault of the same thread becomes one record with that
-//! frame's address and number.
+//! The change that a frame just allocated for a fault of the same thread makes becomes one record with that frame's
+//! address and number. Which change that is, the thread's own state tells; levels cannot, because other threads change
+//! them between two looks.
 //! *Source.* `struct percpu_counter` since 6.2: `count` plus every CPU's part, added up here for exact levels.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
@@ -24,10 +25,6 @@ pub fn pt_rss_stat(ctx: RawTracePointContext) {
     let level = level(mm, member);
     // SAFETY: `member` is below the array's length.
     let last = unsafe { owner.levels.as_mut_ptr().add(member as usize) };
-    // Two threads may both add before either level is read, and beyond some CPUs levels are approximate: a frame that is
-    // waiting for its counter is told by a level that did not fall.
-    // SAFETY: as above.
-    let rose = unsafe { level >= *last } || layout::EXACT_CPUS.load() == 0;
     // SAFETY: as above.
     unsafe { *last = level };
     if task::current_mm() != mm {
@@ -35,11 +32,14 @@ pub fn pt_rss_stat(ctx: RawTracePointContext) {
         hook.emit(record::RSS_BY_OTHER, member as u8 | record::FLAG_OTHER, owner.number, [level, comm[0], comm[1]]);
         return;
     }
-    if rose && member != MEMBER_SWAP {
+    if member != MEMBER_SWAP {
         if let Some(thread) = owner::thread_if_any(bpf_get_current_pid_tgid() as u32) {
             if member == MEMBER_FILE {
-                // What was allocated is a page of the cache, and the counter rose by all that were mapped around it.
-                thread.allocations = 0;
+                // What was allocated is a page of the cache, and the counter rose by all that were mapped around it;
+                // but where a file's page is copied on write, it fell by that page, and the copy is still to be counted.
+                if thread.copies == 0 {
+                    thread.allocations = 0;
+                }
             } else if thread.allocations == 1 && thread.fault_addr != 0 {
                 return frame::emit(hook, thread, owner.number, member, level);
             }
