@@ -44,7 +44,8 @@ pub const RSS: u8 = 8;
 pub const RSS_BY_OTHER: u8 = 9;
 /// A look at pages: `[value, began or 0, comm, comm]`; flags: a `SCAN_*`.
 pub const SCAN: u8 = 10;
-/// A system call: `[began or 0, nr, 6 arguments, result, end of the heap before it, comm, comm]`.
+/// A system call: `[began or 0, nr, 6 arguments, result, known, comm, comm]`. `known`: of `brk` the end of the heap
+/// before it, of `shmat` the bytes of the segment (0: not found).
 pub const CALL: u8 = 11;
 /// An `mmap` of a file: as [`CALL`], then `[device, inode, 8 words of the name's last component]`.
 pub const CALL_FILE: u8 = 12;

@@ -24,6 +24,7 @@ use crate::{emit::Hook, frame, layout, owner, task};
 /// x86-64 numbers.
 const NR_MMAP: u64 = 9;
 const NR_BRK: u64 = 12;
+const NR_SHMAT: u64 = 30;
 const NR_PROCESS_MADVISE: u64 = 440;
 const MAP_ANONYMOUS: u64 = 0x20;
 /// Ranges of a `process_madvise` that are read.
@@ -88,7 +89,7 @@ fn exit(ctx: &TracePointContext) {
     }
     let Some(owner) = owner::find(mm) else { return hook.filter(LAYER_VMA) };
     let number = owner.number;
-    let (began, brk) = begun(nr);
+    let (began, mut known) = begun(nr);
     let regs = registers();
     let args = [regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9];
     let ret = result(ctx);
@@ -103,7 +104,10 @@ fn exit(ctx: &TracePointContext) {
             );
         }
     }
-    let payload = [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret, brk, 0, 0];
+    if nr == NR_SHMAT && (ret as i64) > 0 {
+        known = task::segment_bytes(args[0] as u32);
+    }
+    let payload = [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret, known, 0, 0];
     hook.emit(record::CALL, 0, number, payload);
 }
 

@@ -24,6 +24,10 @@ layout! {
     FILES_FDT, FDT_FD, FDT_MAX_FDS,
     FILE_INODE, FILE_DENTRY, FILE_PRIVATE_DATA,
     INODE_INO, INODE_SB, INODE_PRIVATE, SB_DEV, DENTRY_NAME,
+    TASK_NSPROXY, NSPROXY_IPC,
+    /// Of the root of the table of shared segments in `struct ipc_namespace`; 0: a kernel without them.
+    IPC_SEGMENTS,
+    NODE_SHIFT, NODE_SLOTS, SEGMENT_ID, SEGMENT_BYTES,
     /// 1: a pidfd's `struct pid` hangs at the inode (pidfs), 0: at the file.
     PIDFD_AT_INODE,
     REGS_IP, REGS_ORIG_AX,

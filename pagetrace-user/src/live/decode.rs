@@ -42,10 +42,10 @@ pub enum What {
         began: Nanos,
         file: FileKey,
     },
-    /// A shared segment came (its size is not in the record) or went.
+    /// A shared segment came (of `bytes`; 0 where the kernel could not tell) or went.
     Attach {
         addr: u64,
-        shmid: i32,
+        bytes: u64,
         prot: u32,
         fixed: bool,
         began: Nanos,
@@ -233,7 +233,7 @@ fn call(ts: Nanos, word: &dyn Fn(usize) -> u64) -> What {
         Call::Mprotect => Body::Protect { range: asked, prot: arg(2) as u32 },
         Call::Shmat => {
             let prot = if arg(2) & SHM_RDONLY != 0 { 1 } else { 3 };
-            return What::Attach { addr: result, shmid: arg(0) as i32, prot, fixed: arg(2) & SHM_REMAP != 0, began };
+            return What::Attach { addr: result, bytes: word(9), prot, fixed: arg(2) & SHM_REMAP != 0, began };
         }
         Call::Shmdt => return What::Detach { addr: arg(0), began },
         Call::Brk => return What::Unknown,

@@ -66,6 +66,24 @@ const SIZES: &[(&str, &str)] = &[
     ("HLIST_NODE_BYTES", "hlist_node"),
 ];
 
+/// The same, of System V segments: a kernel may be built without them.
+const SEGMENT_MEMBERS: &[(&str, &str, &str)] = &[
+    ("TASK_NSPROXY", "task_struct", "nsproxy"),
+    ("NSPROXY_IPC", "nsproxy", "ipc_ns"),
+    ("NAMESPACE_IDS", "ipc_namespace", "ids"),
+    ("IDS_TABLE", "ipc_ids", "ipcs_idr"),
+    ("TABLE_ROOT", "idr", "idr_rt"),
+    ("ROOT_HEAD", "xarray", "xa_head"),
+    ("NODE_SHIFT", "xa_node", "shift"),
+    ("NODE_SLOTS", "xa_node", "slots"),
+    ("SEGMENT_BYTES", "shmid_kernel", "shm_segsz"),
+    ("SEGMENT_PERMISSIONS", "shmid_kernel", "shm_perm"),
+    ("PERMISSIONS_ID", "kern_ipc_perm", "id"),
+];
+
+/// The place of the segments' table in a namespace (ipc/util.h: `IPC_SHM_IDS`).
+const IPC_SHM_IDS: u64 = 2;
+
 /// The place of `PIDTYPE_TGID` in `enum pid_type` (include/linux/pid_types.h, unchanged since 4.19).
 const PIDTYPE_TGID: u64 = 1;
 
@@ -140,15 +158,16 @@ fn parse() -> Result<String, String> {
     let types = TypeInformation::new(&Bytes(bytes)).map_err(|error| format!("{BTF_PATH}: {}", error.message()))?;
     let mut lines = String::new();
     for (name, structure, member) in MEMBERS {
-        let id = types.id_of(structure).ok_or_else(|| format!("the kernel has no struct {structure}"))?;
-        let (_, offset) = types
-            .offset_of(id, member)
-            .map_err(|_| format!("the kernel's struct {structure} has no member {member}"))?;
-        let bytes = match offset {
-            Offset::ByteOffset(bytes) => bytes,
-            Offset::BitOffsetAndSize(bits, _) => bits / 8,
-        };
-        lines.push_str(&format!("{name} {bytes}\n"));
+        lines.push_str(&format!("{name} {}\n", offset(&types, structure, member)?));
+    }
+    let segments: Result<Vec<String>, String> = SEGMENT_MEMBERS
+        .iter()
+        .map(|(name, structure, member)| Ok(format!("{name} {}\n", offset(&types, structure, member)?)))
+        .collect();
+    let table_bytes = types.id_of("ipc_ids").and_then(|id| types.size_of(id).ok());
+    if let (Ok(segments), Some(bytes)) = (segments, table_bytes) {
+        lines.push_str(&segments.concat());
+        lines.push_str(&format!("IDS_BYTES {bytes}\n"));
     }
     for (name, structure) in SIZES {
         let id = types.id_of(structure).ok_or_else(|| format!("the kernel has no struct {structure}"))?;
@@ -163,6 +182,17 @@ fn parse() -> Result<String, String> {
     let arguments = tracepoint_arguments(&types, "btf_trace_mm_khugepaged_scan_pmd").unwrap_or(0);
     lines.push_str(&format!("KHUGEPAGED_STATUS_ARG {}\n", arguments.saturating_sub(2)));
     Ok(lines)
+}
+
+/// Where a member lies, in bytes.
+fn offset(types: &TypeInformation, structure: &str, member: &str) -> Result<u64, String> {
+    let id = types.id_of(structure).ok_or_else(|| format!("the kernel has no struct {structure}"))?;
+    let found = types.offset_of(id, member);
+    let (_, offset) = found.map_err(|_| format!("the kernel's struct {structure} has no member {member}"))?;
+    Ok(match offset {
+        Offset::ByteOffset(bytes) => u64::from(bytes),
+        Offset::BitOffsetAndSize(bits, _) => u64::from(bits / 8),
+    })
 }
 
 /// The number of a function's type.
@@ -188,6 +218,15 @@ fn derive(layout: &mut Layout) -> Option<()> {
     let name = get("DENTRY_D_NAME")? + get("QSTR_NAME")?;
     let head = get("PID_TASKS")? + PIDTYPE_TGID * get("HLIST_HEAD_BYTES")?;
     let node = get("TASK_PID_LINKS")? + PIDTYPE_TGID * get("HLIST_NODE_BYTES")?;
+    let segments = || {
+        let root = get("IDS_TABLE")? + get("TABLE_ROOT")? + get("ROOT_HEAD")?;
+        let table = get("NAMESPACE_IDS")? + IPC_SHM_IDS * get("IDS_BYTES")? + root;
+        Some((table, get("SEGMENT_PERMISSIONS")? + get("PERMISSIONS_ID")?))
+    };
+    if let Some((table, id)) = segments() {
+        layout.insert("IPC_SEGMENTS".to_owned(), table);
+        layout.insert("SEGMENT_ID".to_owned(), id);
+    }
     layout.insert("FILE_DENTRY".to_owned(), dentry);
     layout.insert("DENTRY_NAME".to_owned(), name);
     layout.insert("PID_TGID_TASKS".to_owned(), head);

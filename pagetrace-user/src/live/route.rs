@@ -121,8 +121,8 @@ impl Route {
                 let file = Some(target.file(ts, named, &self.writer));
                 Body::Map { range, prot, flags, file, offset, call: Call::Mmap, began }
             }
-            What::Attach { addr, shmid, prot, fixed, began } => {
-                let bytes = segment_bytes(target.identity.pid, addr, shmid);
+            What::Attach { addr, bytes, prot, fixed, began } => {
+                let bytes = if bytes == 0 { segment_bytes(target.identity.pid, addr) } else { bytes };
                 target.segments.insert(addr, bytes);
                 // As `mmap` has it: MAP_SHARED, and MAP_FIXED where what was there is replaced.
                 let (range, flags) = (Range::of_pages(addr, bytes), if fixed { 0x11 } else { 1 });
@@ -386,20 +386,11 @@ fn is_named(path: &str, name: &str) -> bool {
     last == name || (name.len() >= NAME_WORDS * 8 - 1 && last.starts_with(name))
 }
 
-/// The size of a System V segment: as it is mapped, or as the kernel lists it.
-fn segment_bytes(pid: Pid, addr: u64, shmid: i32) -> u64 {
+/// The size of a System V segment as it is mapped, if it still is.
+fn segment_bytes(pid: Pid, addr: u64) -> u64 {
     let mappings = maps::read(pid).unwrap_or_default();
-    if let Some(mapping) = mappings.iter().find(|mapping| mapping.range.start == addr) {
-        return mapping.range.bytes().0;
-    }
-    // Columns of /proc/sysvipc/shm: key shmid perms size ...
-    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
-    table
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            (words.next()?.parse() == Ok(shmid)).then(|| words.nth(1)?.parse().ok())?
-        })
-        .next()
-        .unwrap_or(0)
+    let is_segment = |mapping: &&maps::Mapping| {
+        mapping.range.start == addr && matches!(&mapping.name, maps::Name::File { path, .. } if path.starts_with("/SYSV"))
+    };
+    mappings.iter().find(is_segment).map_or(0, |mapping| mapping.range.bytes().0)
 }
