@@ -390,7 +390,8 @@ fn is_named(path: &str, name: &str) -> bool {
 fn segment_bytes(pid: Pid, addr: u64) -> u64 {
     let mappings = maps::read(pid).unwrap_or_default();
     let is_segment = |mapping: &&maps::Mapping| {
-        mapping.range.start == addr && matches!(&mapping.name, maps::Name::File { path, .. } if path.starts_with("/SYSV"))
+        mapping.range.start == addr
+            && matches!(&mapping.name, maps::Name::File { path, .. } if path.starts_with("/SYSV"))
     };
     mappings.iter().find(is_segment).map_or(0, |mapping| mapping.range.bytes().0)
 }

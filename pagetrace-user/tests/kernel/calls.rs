@@ -2,34 +2,32 @@
 //! (Every kind of call, odd, failing and huge ones included, is in `acts.c`, and so in the exact counts.)
 
 use crate::accounts::{Loss, close};
-use crate::programs::{program, range_said};
+use crate::procfs::mappings;
+use crate::programs::{Target, program, range_said};
 use crate::recorder::Recorder;
 use crate::stage::Stage;
+use crate::trace::Line;
 
 #[test]
 fn file_mappings_name_their_file() {
     let stage = Stage::enter("calls");
-    let program = program("family");
-    let recorder =
-        Recorder::start(&stage.join("traces"), [std::ffi::OsStr::new("--"), program.as_os_str(), "blink".as_ref()]);
-    let recording = recorder.ended();
+    // The loader of a new program maps libraries; the program stays, so that nobody is too late for their paths.
+    let mut target = Target::start("touch", ["morph"]).ready();
+    let recorder = Recorder::of_pid(&stage.join("traces"), target.pid());
+    target.act();
+    let recording = recorder.interrupt();
     let traces = close(&recording, Loss::Nothing);
     let trace = &traces[0];
 
-    let library = trace
-        .of("vma", "alloc")
-        .find(|line| line.path.as_deref().is_some_and(|path| path.contains("/libc.so")))
-        .expect("the loader maps the C library");
-    let path = library.path.as_deref().unwrap();
-    assert_eq!(std::path::Path::new(path).canonicalize().unwrap(), std::path::Path::new(path), "the true path");
-    let text = trace
-        .of("vma", "alloc")
-        .find(|line| line.path.as_deref() == Some(path) && line.offset.is_some_and(|offset| offset > 0))
-        .expect("a part of the library at an offset");
-    assert!(text.ts > library.ts);
+    let (range, path) =
+        mappings(target.pid()).into_iter().find(|(_, name)| name.contains("/libc.so")).expect("the C library");
+    let parts: Vec<&Line> =
+        trace.of("vma", "alloc").filter(|line| line.path.as_deref() == Some(path.as_str())).collect();
+    assert!(parts.first().is_some_and(|line| line.addr == Some(range.0) && line.offset == Some(0)), "{parts:?}");
+    assert!(parts.iter().any(|line| line.offset.is_some_and(|offset| offset > 0)), "parts at their offsets: {parts:?}");
     // Image info stands before the first event that needs it.
-    let info = trace.lines.iter().position(|line| line.is("vma", "mapfile") && line.path.as_deref() == Some(path));
-    let first = trace.lines.iter().position(|line| line.is("vma", "alloc") && line.path.as_deref() == Some(path));
+    let info = trace.lines.iter().position(|line| line.is("vma", "mapfile") && line.path.as_deref() == Some(&path));
+    let first = trace.lines.iter().position(|line| line.is("vma", "alloc") && line.path.as_deref() == Some(&path));
     assert!(info.expect("image info") < first.unwrap());
 }
 
@@ -50,14 +48,13 @@ fn a_program_is_recorded_from_its_first_instruction_to_its_end() {
     let exit = trace.of("task", "exit").next().expect("the end");
     assert_eq!(exit.signal, Some(0));
     assert_eq!(trace.header["comm"], "family");
-    assert!(trace.header["exe"].as_str().unwrap().ends_with("/family"), "{}", trace.header);
     assert_eq!(recording.reason(), "exited");
 }
 
 #[test]
 fn exec_gives_a_new_address_space_in_the_same_file() {
     let stage = Stage::enter("calls");
-    let mut target = crate::programs::Target::start("touch", ["morph"]).ready();
+    let mut target = Target::start("touch", ["morph"]).ready();
     let mut recorder = Recorder::of_pid(&stage.join("traces"), target.pid());
     let range = range_said(&target.act());
     assert!(recorder.is_running(), "an exec is no end");

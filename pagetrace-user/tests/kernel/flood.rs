@@ -33,7 +33,9 @@ fn a_small_ring_loses_and_counts() {
         }
     }
     let mut lost: BTreeMap<(u32, String), u64> = BTreeMap::new();
-    let (start, end) = (traces[0].lines[0].ts, traces[0].trailer["end"].as_u64().unwrap());
+    // The clock pair is taken when the recording begins, before the first event.
+    let start = traces[0].header["clock_monotonic"].as_u64().unwrap();
+    let end = traces[0].trailer["end"].as_u64().unwrap();
     for line in traces[0].lines.iter().filter(|line| line.kind == "lost") {
         *lost.entry((line.cpu, line.layer.clone())).or_default() += line.count.unwrap();
         let (from, to) = (line.from.unwrap(), line.to.unwrap());
