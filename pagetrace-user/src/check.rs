@@ -4,17 +4,21 @@
 //! skipped. The file: events = records + the recorder's own, and as many events as the trailer says; time never goes back.
 //! The recorder counts a process's own events among its own; at least those that can be no kernel record must be there.
 //!
+//! A page trace of the Go runtime has no counters: checked are its words (the prefix in which each makes sense), its
+//! buffers (whether each P's last one was written, and the others are full) and the order in time within each P.
+//!
 //! *Exit codes.* 0: whole and balanced (lost records that are counted do not make it worse: see `lost`). 7: damaged or
 //! unfinished; what was recovered is told. 1: whole, but the books do not balance: the recorder is at fault.
 
 use std::fmt::Write;
-use std::io::{self, Read};
+use std::io;
 
 use serde::Serialize;
 
 use crate::event::{Body, Trailer};
 use crate::failure::Code;
-use crate::format::Reader;
+use crate::format::Trace;
+use crate::format::go::GoFile;
 use crate::replay::{Gap, MAX_GAPS};
 use crate::units::{Bytes, Nanos};
 
@@ -41,6 +45,9 @@ pub struct Check {
     pub gaps: Vec<GapAt>,
     pub gaps_not_listed: u64,
     pub trailer: Option<Trailer>,
+    /// Of a Go runtime's own trace: what it tells of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go: Option<GoFile>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -62,7 +69,7 @@ pub struct GapAt {
 ///
 /// # Errors
 /// When the source cannot be read.
-pub fn check<R: Read>(reader: &mut Reader<R>) -> io::Result<Check> {
+pub fn check(reader: &mut impl Trace) -> io::Result<Check> {
     let (mut first, mut last, mut own, mut out_of_order) = (None, Nanos(0), 0_u64, 0_u64);
     let (mut lost, mut gap_count, mut gaps) = (0_u64, 0_u64, Vec::new());
     while let Some(event) = reader.next_event()? {
@@ -108,6 +115,7 @@ pub fn check<R: Read>(reader: &mut Reader<R>) -> io::Result<Check> {
         gaps_not_listed: gap_count.saturating_sub(gaps.len() as u64),
         gaps: gaps.iter().map(gap_at).collect(),
         trailer: outcome.trailer,
+        go: outcome.go,
     })
 }
 
@@ -167,6 +175,12 @@ impl Check {
             (Some(damage), _) => {
                 line("file", format!("DAMAGED at byte {}: {}", damage.offset, damage.why.escape_debug()))
             }
+            (None, None) if self.file_state == "complete" => {
+                line("file", "complete: the program wrote its last buffers".to_owned())
+            }
+            (None, None) if self.go.is_some() => {
+                line("file", "UNFINISHED: the last buffers were never written, or the file is cut".to_owned())
+            }
             (None, None) => {
                 line("file", "UNFINISHED: no trailer (the recorder was killed, or still writes)".to_owned())
             }
@@ -175,7 +189,13 @@ impl Check {
         let each = self.bytes.checked_div(self.events).unwrap_or(0);
         line(
             "read",
-            format!("{} events in {} blocks, {} ({each} B an event)", self.events, self.blocks, Bytes(self.bytes)),
+            format!(
+                "{} events in {} {}, {} ({each} B an event)",
+                self.events,
+                self.blocks,
+                if self.go.is_some() { "buffers" } else { "blocks" },
+                Bytes(self.bytes)
+            ),
         );
         line("until", seconds(self.last_ns));
         line("out of order", self.out_of_order.to_string());
@@ -208,7 +228,20 @@ impl Check {
                 line("skipped runs", format!("{}: {misses}", program.escape_debug()));
             }
         }
+        if let Some(go) = &self.go {
+            let GoFile { ps, syncs, large, events_without_p, .. } = go;
+            line("words", format!("{} events, {syncs} times, {} starts of buffers", self.events, go.buffers));
+            line("", format!("{large} events of two words"));
+            line("Ps", format!("{ps}; {events_without_p} events of threads without one"));
+            if go.quirks.is_empty() {
+                line("odd", "nothing".to_owned());
+            }
+            for quirk in &go.quirks {
+                line("odd", format!("{}: {}", quirk.count, quirk.text));
+            }
+        }
         match (self.violations.is_empty(), &self.trailer) {
+            (true, None) if self.go.is_some() => {}
             (true, Some(_)) => line("balance", "holds".to_owned()),
             (true, None) => line("balance", "not known: the counters stand in the trailer".to_owned()),
             (false, _) => {

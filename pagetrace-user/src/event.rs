@@ -9,7 +9,7 @@
 //! nothing between them; all of it carries the time at which the reading began: every event after it in the
 //! file may or may not be contained in what was read, and applying such an event again changes nothing.
 
-use crate::units::{Bytes, Comm, Nanos, Pages, Pfn, Pid, Range, Tid};
+use crate::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
 /// One thing that happened to the process of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,11 @@ pub enum Body {
     Rss { member: Member, level: Pages },
     /// The kernel looked at or moved pages of the process: not a change by itself, the `Rss` events are.
     Scan(Scan),
+
+    // ---- heap layer ----
+    /// The page heap of an allocator did `act` with `pages` from `addr`. `p` is the processor of Go's scheduler (its
+    /// P) on which that happened; `None`: on a thread that had none.
+    Heap { act: HeapAct, addr: u64, pages: HeapPages, p: Option<u32> },
 
     // ---- task layer ----
     /// First event of a file: how the process came into view.
@@ -133,6 +138,18 @@ macro_rules! wire_enum {
 wire_enum! {
     /// The layers that have counters of their own.
     Layer { Vma = 0 => "vma", Page = 1 => "page", Task = 2 => "task", Heap = 3 => "heap", Object = 4 => "object" }
+}
+
+wire_enum! {
+    /// What a page heap does with a run of pages.
+    HeapAct {
+        /// Hands it out.
+        Alloc = 0 => "alloc",
+        /// Takes it back.
+        Free = 1 => "free",
+        /// Gives the memory of free pages back to the kernel, and keeps the range.
+        Scav = 2 => "scav",
+    }
 }
 
 wire_enum! {
@@ -320,6 +337,7 @@ impl Body {
             | Body::Scan(_)
             | Body::Reading { .. }
             | Body::BaselinePages { .. } => Layer::Page,
+            Body::Heap { .. } => Layer::Heap,
             Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => {
                 Layer::Task
             }

@@ -1,17 +1,57 @@
-//! The input of the reading commands: a trace file, or a stream of one on stdin.
+//! The input of the reading commands: a trace file, or a stream of one on stdin; its form is told by its first bytes.
+//!
+//! *Format.* A file that pagetrace-user wrote begins with a magic. A page trace of the Go runtime has none: it is one if
+//! its first two words can be nothing else, or if the first can and the file's name ends in `.pt`.
 //!
 //! *Errors.* What cannot be read as a trace at all is a [`Failure`] that says what it is instead, where that can be
 //! told by its first bytes.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
 
+use crate::event::{Event, Header};
 use crate::failure::{Code, Failure};
-use crate::format::{FormatError, Reader};
+use crate::format::go::{self, GoReader};
+use crate::format::{FormatError, Outcome, Reader, Trace};
+
+/// As much of a file as tells its form.
+const START_BYTES: u64 = 16;
 
 /// A reader of a file or of stdin.
-pub type Input = Reader<Box<dyn Read + Send>>;
+pub enum Input {
+    /// What pagetrace-user wrote.
+    Pagetrace(Box<Reader<Source>>),
+    /// What a Go runtime wrote.
+    Go(Box<GoReader>),
+}
+
+type Stream = Box<dyn Read + Send>;
+/// The bytes that told the form, and the rest.
+type Source = io::Chain<Cursor<Vec<u8>>, Stream>;
+
+impl Trace for Input {
+    fn header(&self) -> &Header {
+        match self {
+            Input::Pagetrace(reader) => reader.header(),
+            Input::Go(reader) => reader.header(),
+        }
+    }
+
+    fn next_event(&mut self) -> io::Result<Option<Event>> {
+        match self {
+            Input::Pagetrace(reader) => reader.next_event(),
+            Input::Go(reader) => reader.next_event(),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Input::Pagetrace(reader) => reader.outcome(),
+            Input::Go(reader) => reader.outcome(),
+        }
+    }
+}
 
 /// Opens a trace; `-` is stdin.
 pub fn open(path: &Path) -> Result<Input, Failure> {
@@ -35,30 +75,36 @@ pub fn open(path: &Path) -> Result<Input, Failure> {
     read_from(Box::new(BufReader::with_capacity(1 << 16, file)), &name)
 }
 
-/// Reads preamble and header from `source`, called `name` in a failure.
-pub fn read_from(source: Box<dyn Read + Send>, name: &str) -> Result<Input, Failure> {
-    Reader::new(source).map_err(|error| {
-        let (code, fix) = match &error {
-            FormatError::Io(_) => (Code::Failed, String::new()),
-            FormatError::Empty => (Code::Damaged, "record again: not even its header was written".to_owned()),
-            FormatError::Newer { .. } => {
-                (Code::Damaged, "read it with the pagetrace-user that recorded it, or a newer one".to_owned())
+/// Reads what stands before the first event from `source`, called `name` in a failure.
+pub fn read_from(source: Stream, name: &str) -> Result<Input, Failure> {
+    read_start(source, name).map_err(|error| cannot_read(&error, name))
+}
+
+fn read_start(mut source: Stream, name: &str) -> Result<Input, FormatError> {
+    let mut start = Vec::new();
+    source.by_ref().take(START_BYTES).read_to_end(&mut start)?;
+    let is_go = go::begins(&start) || (name.ends_with(".pt") && go::begins_perhaps(&start));
+    let whole = Cursor::new(start).chain(source);
+    Ok(if is_go { Input::Go(Box::new(GoReader::new(whole)?)) } else { Input::Pagetrace(Box::new(Reader::new(whole)?)) })
+}
+
+fn cannot_read(error: &FormatError, name: &str) -> Failure {
+    let (code, fix) = match error {
+        FormatError::Io(_) => (Code::Failed, String::new()),
+        FormatError::Empty => (Code::Damaged, "record again: not even its header was written".to_owned()),
+        FormatError::Newer { .. } => {
+            (Code::Damaged, "read it with the pagetrace-user that recorded it, or a newer one".to_owned())
+        }
+        FormatError::Header { .. } => (Code::Damaged, "copy it again from where it was recorded".to_owned()),
+        FormatError::Foreign { start } => match recognised(start) {
+            Some((what, fix)) => {
+                let why = format!("{error}: it looks like {what}");
+                return Failure::new(Code::Damaged, format!("cannot read {name}"), why, fix);
             }
-            FormatError::Header { .. } => (Code::Damaged, "copy it again from where it was recorded".to_owned()),
-            FormatError::Foreign { start } => match recognised(start) {
-                Some((what, fix)) => {
-                    return Failure::new(
-                        Code::Damaged,
-                        format!("cannot read {name}"),
-                        format!("{error}: it looks like {what}"),
-                        fix,
-                    );
-                }
-                None => (Code::Damaged, "name a file that pagetrace-user wrote: its path ends in .pgt".to_owned()),
-            },
-        };
-        Failure::new(code, format!("cannot read {name}"), error.to_string(), fix)
-    })
+            None => (Code::Damaged, "name a file that pagetrace-user wrote: its path ends in .pgt".to_owned()),
+        },
+    };
+    Failure::new(code, format!("cannot read {name}"), error.to_string(), fix)
 }
 
 /// What begins so, and what to do with it.
@@ -73,16 +119,5 @@ fn recognised(start: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"\x89PGT\n", "a trace file whose line ends were converted", "copy it again, in binary mode"),
         (b"{", "JSON, perhaps of pagetrace-user dump --json", "name the .pgt file that it was made from"),
     ];
-    if is_go_page_trace(start) {
-        return Some(("a page trace of the Go runtime", "record the program with pagetrace-user instead: --pid N"));
-    }
     KNOWN.iter().find(|(magic, ..)| start.starts_with(magic)).map(|&(_, what, fix)| (what, fix))
-}
-
-/// The Go runtime's page tracer has no magic. Its words are little-endian, the low 3 bits their kind, and a file
-/// begins with the P's id (kind 4; -1 for none) and a time (kind 0).
-fn is_go_page_trace(start: &[u8]) -> bool {
-    let word = |at: usize| Some(i64::from_le_bytes(start.get(at..at + 8)?.try_into().ok()?));
-    let (Some(first), Some(second)) = (word(0), word(8)) else { return false };
-    first & 7 == 4 && (-1..1 << 16).contains(&(first >> 3)) && second & 7 == 0 && second > 0
 }

@@ -21,6 +21,7 @@ pub mod replay;
 
 pub mod check;
 pub mod dump;
+pub mod export;
 pub mod report;
 
 pub mod doctor;

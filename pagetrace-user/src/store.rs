@@ -13,6 +13,7 @@
 //! trace needs no root.
 
 mod directory;
+mod output_file;
 mod pid_file;
 mod trace_file;
 
@@ -28,6 +29,7 @@ use crate::failure::{Code, Failure};
 use crate::units::{Comm, Pid};
 
 use directory::Directory;
+pub use output_file::OutputFile;
 use pid_file::PidFile;
 pub use trace_file::TraceFile;
 

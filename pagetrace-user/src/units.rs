@@ -1,11 +1,15 @@
 //! Quantities with their units: what crosses a module edge is never a bare integer.
 //!
-//! Units: `Nanos` is the kernel's `CLOCK_MONOTONIC`; a page here is always the base page (4 KiB on x86-64).
+//! Units: `Nanos` is the kernel's `CLOCK_MONOTONIC`; a page here is always the base page (4 KiB on x86-64), except
+//! where its name says `Heap`.
 
 use std::fmt;
 
 /// Bytes in a base page. The only page size of the `vma` and `page` layers.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// Bytes in a page of a Go heap, on every platform (`_PageShift` is 13): the page size of the `heap` layer.
+pub const HEAP_PAGE_BYTES: u64 = 8192;
 
 /// A point on, or a length of, the kernel's monotonic clock, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +62,18 @@ impl Pages {
     #[must_use]
     pub fn bytes(self) -> Bytes {
         Bytes(self.0.saturating_mul(PAGE_BYTES))
+    }
+}
+
+/// A number of pages of a Go heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeapPages(pub u64);
+
+impl HeapPages {
+    /// The same quantity in bytes.
+    #[must_use]
+    pub fn bytes(self) -> Bytes {
+        Bytes(self.0.saturating_mul(HEAP_PAGE_BYTES))
     }
 }
 

@@ -96,12 +96,26 @@ fn what_is_no_trace_is_named() {
     assert!(matches!(error(b"x"), FormatError::Foreign { .. }));
     assert!(matches!(error(&MAGIC), FormatError::Header { .. }));
     let mut newer = whole.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     assert!(matches!(error(&newer), FormatError::Header { .. }), "the version is under the checksum");
     let crc = crc32c::crc32c(&newer[..12]);
     newer[12..16].copy_from_slice(&crc.to_le_bytes());
-    assert!(matches!(error(&newer), FormatError::Newer { version: 2 }));
+    assert!(matches!(error(&newer), FormatError::Newer { version: 3 }));
     assert!(matches!(error(&whole[..16]), FormatError::Header { offset: 16, .. }));
+}
+
+/// Version 1 had no heap layer, and was the same in everything else.
+#[test]
+fn an_older_file_is_read() {
+    let mut events = fixed_events(200);
+    events.retain(|event| !matches!(event.body, Body::Heap { .. }));
+    let mut older = file_of(&events, 50);
+    older[8] = 1;
+    let crc = crc32c::crc32c(&older[..12]);
+    older[12..16].copy_from_slice(&crc.to_le_bytes());
+    let (_, back, outcome) = read(older.as_slice()).unwrap();
+    check_same(&back, &events);
+    assert!(outcome.is_whole());
 }
 
 /// A stream that gives one byte at a time, and an error at its end.

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use pagetrace_user::event::{Body, Event, Header, Trailer};
 use pagetrace_user::failure::{Code, Failure};
-use pagetrace_user::format::Encoder;
-use pagetrace_user::input;
+use pagetrace_user::format::{Encoder, Trace};
+use pagetrace_user::input::{self, Input};
 use pagetrace_user::store::{Owner, Store};
 use pagetrace_user::units::{Comm, Nanos, Pid, Tid};
 use tempfile::TempDir;
@@ -290,6 +290,34 @@ fn a_trace_is_opened_by_its_path() {
     assert!(input.outcome().is_whole());
 }
 
+/// Surely one by its first two words, or by the first and the name.
+#[test]
+fn a_go_trace_is_told_by_its_form() {
+    let temp = TempDir::new().unwrap();
+    let p = (-1i64 << 3 | 4).to_le_bytes();
+    let time = (123_456i64 << 3).to_le_bytes();
+    let alloc = 0xc000_0000_0009_u64.to_le_bytes();
+    for (name, words, is_go) in [
+        ("x", &[p, time, alloc][..], true),
+        ("x.pt", &[p, time], true),
+        ("x", &[p, alloc], false),
+        ("x.pt", &[p, alloc], true),
+        ("x.pt", &[alloc, p], false),
+        ("x.pt", &[(1i64 << 20 << 3 | 4).to_le_bytes()], false),
+    ] {
+        let path = temp.path().join(name);
+        fs::write(&path, words.concat()).unwrap();
+        let input = input::open(&path);
+        assert_eq!(matches!(input, Ok(Input::Go(_))), is_go, "{name} {words:?}");
+        if !is_go {
+            check_failure(input, Code::Damaged, "not a pagetrace file");
+        }
+    }
+    let path = temp.path().join("y.pt");
+    fs::write(&path, trace()).unwrap();
+    assert!(matches!(input::open(&path), Ok(Input::Pagetrace(_))), "what it is goes before its name");
+}
+
 #[test]
 fn what_cannot_be_read_is_named() {
     let temp = TempDir::new().unwrap();
@@ -300,14 +328,12 @@ fn what_cannot_be_read_is_named() {
     newer[8] = 9;
     let crc = crc32c::crc32c(&newer[..12]);
     newer[12..16].copy_from_slice(&crc.to_le_bytes());
-    let go = [(-1i64 << 3 | 4).to_le_bytes(), (123_456i64 << 3).to_le_bytes()].concat();
     for (content, why) in [
         (&b""[..], "it is empty"),
         (b"hello, world", "not a pagetrace file"),
         (b"PERFILE2h\0\0\0", "perf"),
         (b"\x7fELF\x02\x01\x01\0\0\0\0\0", "ELF"),
         (b"\x1f\x8b\x08\0", "gzip"),
-        (&go, "Go runtime"),
         (&newer, "version 9"),
         (&trace()[..10], "header is damaged"),
         (&trace()[..100], "header is damaged"),

@@ -25,12 +25,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
+    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("doctor", &["units", "event", "failure", "options", "host", "names", "live"]),
     (
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "report", "dump", "check", "doctor",
+            "report", "dump", "check", "export", "doctor",
         ],
     ),
 ];

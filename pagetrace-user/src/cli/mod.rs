@@ -3,6 +3,7 @@
 //! *Errors.* All end as a [`Failure`]; what clap finds wrong becomes one too, so that every error has the same
 //! three lines and its exit code. A reader of stdout that goes away (`| head`) is success.
 
+mod export;
 mod pages;
 mod reading;
 mod record;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::export::ExportArgs;
 use crate::cli::reading::{CheckArgs, DumpArgs, ReportArgs};
 use crate::cli::record::RecordArgs;
 use crate::doctor;
@@ -30,6 +32,7 @@ sudo pagetrace-user --pid 4242               record a running process until Ctrl
 sudo pagetrace-user --pid 4242 -f -d 30s     with its children, for 30 seconds
 sudo pagetrace-user -- python3 job.py        record a program from its first instruction
 pagetrace-user report traces/*.pgt           where the memory is, what changed, and who did it
+pagetrace-user export go.pt -o copy.pt       the heap events in the form of the Go runtime
 pagetrace-user doctor                        what this host lacks for recording";
 
 /// What follows the options in the long help and in the manual page: title and text.
@@ -88,6 +91,8 @@ enum Command {
     Report(ReportArgs),
     /// Print every event of a trace, one a line
     Dump(DumpArgs),
+    /// Write a trace as the file of another tool: .pt, the page trace of the Go runtime
+    Export(ExportArgs),
     /// Check that a trace is whole and that its counters balance
     Check(CheckArgs),
     /// Say what this host offers for recording, and how to get what is missing
@@ -137,6 +142,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
         None => live::record(line.record.options(&matches)?),
         Some(Command::Report(args)) => args.run(),
         Some(Command::Dump(args)) => args.run(),
+        Some(Command::Export(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Doctor(args)) => {
             let report = doctor::examine(&args.output, &args.pid);

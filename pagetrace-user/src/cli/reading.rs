@@ -13,7 +13,7 @@ use crate::check::check;
 use crate::dump::{Filter, Stopped, dump, line};
 use crate::event::Layer;
 use crate::failure::{Code, Failure};
-use crate::format::Outcome;
+use crate::format::{Outcome, Trace};
 use crate::input::{self, Input};
 use crate::report::{Report, fold};
 
@@ -22,7 +22,7 @@ const OUT_BYTES: usize = 1 << 18;
 /// `report FILE...`
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
-    /// Trace files; - is stdin
+    /// Trace files, also page traces of the Go runtime (.pt); - is stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -40,7 +40,7 @@ pub(super) struct ReportArgs {
 /// `dump FILE...`
 #[derive(Debug, Args)]
 pub(super) struct DumpArgs {
-    /// Trace files; - is stdin
+    /// Trace files, also page traces of the Go runtime (.pt); - is stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -63,7 +63,7 @@ pub(super) struct DumpArgs {
 /// `check FILE...`
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Trace files; - is stdin
+    /// Trace files, also page traces of the Go runtime (.pt); - is stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -147,11 +147,12 @@ fn title(out: &mut impl Write, index: usize, path: &Path) -> io::Result<()> {
 }
 
 /// Tells on stderr that the file is not whole, and gives the exit code that says so.
-fn warn(path: &Path, outcome: &Outcome) -> Code {
+pub(super) fn warn(path: &Path, outcome: &Outcome) -> Code {
     let why = match (&outcome.damage, &outcome.trailer) {
         (Some(damage), _) => format!("is damaged at byte {}: {}", damage.offset, damage.why),
-        (None, None) => "is unfinished: it has no trailer".to_owned(),
-        (None, Some(_)) => return Code::Complete,
+        (None, _) if outcome.is_whole() => return Code::Complete,
+        (None, _) if outcome.go.is_some() => "is unfinished: its last buffers were never written".to_owned(),
+        (None, _) => "is unfinished: it has no trailer".to_owned(),
     };
     // Nobody is left to be told when stderr is gone; the exit code still says it.
     let _ = writeln!(

@@ -19,6 +19,7 @@
 //! | `rss` | page | `member` `level_bytes` |
 //! | `scan` | page | `phase` `value` `began` |
 //! | `sync` | page | a reading begins: `why` `addr` `bytes` `npages` `maps` |
+//! | `alloc` `free` `scav` | heap | `addr` `bytes` `npages` (of the header's `heap_page_bytes`) `p` (Go's P; -1: a thread without one) |
 //! | `start` `fork` `exec` `exit` `mm_gone` | task | `how` `parent`; `child` `child_comm`; `comm` `exe`; `code` `signal`; none |
 //! | `lost` | that of the records | `from` `to` `count` |
 //!
@@ -46,6 +47,7 @@ pub enum Value<'a> {
 #[must_use]
 pub fn kind(body: &Body) -> &'static str {
     match body {
+        Body::Heap { act, .. } => act.word(),
         Body::Map { .. } | Body::Frame { .. } => "alloc",
         Body::Unmap { .. } | Body::Free { .. } => "free",
         Body::Brk { old, new } if new > old => "alloc",
@@ -183,6 +185,12 @@ pub fn describe<'a>(
             put("signal", Number(u64::from(*signal)));
         }
         Body::MmGone => {}
+        Body::Heap { addr, pages, p, .. } => {
+            put("addr", Address(*addr));
+            put("bytes", Number(pages.bytes().0));
+            put("npages", Number(pages.0));
+            put("p", Signed(p.map_or(-1, i64::from)));
+        }
         Body::Reading { why, range, maps } => {
             put("why", Text(why.word()));
             put_range(*range, put);

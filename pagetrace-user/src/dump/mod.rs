@@ -2,20 +2,22 @@
 //!
 //! *Format (JSON).* The first line is the header, `{"kind":"header",...}`; the last is the trailer,
 //! `{"kind":"trailer",...}`, or, where the file has none, `{"kind":"end",...}` with `damage` (null for a file that only
-//! stops). Between them stands every event, in the file's order. Every line has `ts` (ns, monotonic), `cpu`, `layer`,
+//! stops) and, for a page trace of the Go runtime, `go` (what is odd about it: `quirks`); `format` then is null. Between them stands every event, in the file's order. Every line has `ts` (ns, monotonic), `cpu`, `layer`,
 //! `kind`, `tgid` (the process of the file) and `tid` (the acting thread). The other keys are in [`line`].
 //!
-//! *Units.* Bytes and nanoseconds are integers; addresses are hex strings (`"0x7f00"`); a page is the header's `page_bytes`.
+//! *Units.* Bytes and nanoseconds are integers; addresses are hex strings (`"0x7f00"`); a page is the header's
+//! `page_bytes`, on the heap layer its `heap_page_bytes`.
 
 pub mod line;
 mod text;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 
 use crate::event::{Body, Event, Header, Layer, Probe, Trailer};
-use crate::format::{Outcome, Reader};
+use crate::format::go::GoFile;
+use crate::format::{Outcome, Trace, VERSION};
 use crate::replay::{State, vma};
 use crate::units::{Nanos, Range};
 
@@ -46,15 +48,10 @@ pub enum Stopped {
 ///
 /// # Errors
 /// When the source cannot be read or `out` cannot be written. Damage is not an error: it is in the outcome.
-pub fn dump<R: Read, W: Write>(
-    reader: &mut Reader<R>,
-    filter: &Filter,
-    json: bool,
-    out: &mut W,
-) -> Result<Outcome, Stopped> {
+pub fn dump<W: Write>(reader: &mut impl Trace, filter: &Filter, json: bool, out: &mut W) -> Result<Outcome, Stopped> {
     let header = reader.header().clone();
     let mut lines = Lines { header: &header, json, row: Vec::with_capacity(512), state: State::new(), last: Nanos(0) };
-    lines.head(out)?;
+    lines.head(reader.outcome().go.as_ref(), out)?;
     while let Some(event) = reader.next_event().map_err(Stopped::Read)? {
         lines.event(&event, filter, out)?;
     }
@@ -75,8 +72,8 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    fn head(&mut self, out: &mut impl Write) -> io::Result<()> {
-        if self.json { head_json(self.header, out) } else { text::head(self.header, out) }
+    fn head(&mut self, go: Option<&GoFile>, out: &mut impl Write) -> io::Result<()> {
+        if self.json { head_json(self.header, go, out) } else { text::head(self.header, go.is_some(), out) }
     }
 
     fn event(&mut self, event: &Event, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
@@ -138,7 +135,8 @@ struct HeaderLine<'a> {
     #[serde(flatten)]
     common: Common,
     version: &'a str,
-    format: u32,
+    /// Version of the trace file; `None` for other forms.
+    format: Option<u32>,
     comm: &'a str,
     exe: &'a str,
     cmdline: &'a [String],
@@ -172,6 +170,8 @@ struct EndLine<'a> {
     damage: Option<DamageAt<'a>>,
     events: u64,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    go: Option<&'a GoFile>,
 }
 
 #[derive(Serialize)]
@@ -180,11 +180,11 @@ struct DamageAt<'a> {
     why: &'a str,
 }
 
-fn head_json(header: &Header, out: &mut impl Write) -> io::Result<()> {
+fn head_json(header: &Header, go: Option<&GoFile>, out: &mut impl Write) -> io::Result<()> {
     let line = HeaderLine {
         common: Common::new("header", header.clock_monotonic, header.tgid),
         version: &header.recorder,
-        format: crate::format::VERSION,
+        format: go.is_none().then_some(VERSION),
         comm: &header.comm,
         exe: &header.exe,
         cmdline: &header.cmdline,
@@ -210,7 +210,7 @@ fn tail_json(tgid: u32, last: Nanos, outcome: &Outcome, out: &mut impl Write) ->
     }
     let damage = outcome.damage.as_ref().map(|damage| DamageAt { offset: damage.offset, why: &damage.why });
     let common = Common::new("end", last.0, tgid);
-    put_line(&EndLine { common, damage, events: outcome.events, bytes: outcome.bytes }, out)
+    put_line(&EndLine { common, damage, events: outcome.events, bytes: outcome.bytes, go: outcome.go.as_ref() }, out)
 }
 
 fn put_line(line: &impl Serialize, out: &mut impl Write) -> io::Result<()> {

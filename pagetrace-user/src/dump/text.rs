@@ -7,7 +7,11 @@ use crate::event::{Event, FileId, Header};
 use crate::format::Outcome;
 use crate::units::Range;
 
-pub(super) fn head(header: &Header, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn head(header: &Header, is_go: bool, out: &mut impl Write) -> io::Result<()> {
+    if is_go {
+        writeln!(out, "# page trace of the Go runtime: it has no header")?;
+        return columns(out);
+    }
     let attached = header.probes.iter().filter(|probe| probe.attached).count();
     writeln!(
         out,
@@ -19,6 +23,10 @@ pub(super) fn head(header: &Header, out: &mut impl Write) -> io::Result<()> {
         header.recorder.escape_debug(),
         header.probes.len()
     )?;
+    columns(out)
+}
+
+fn columns(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "# {:>14} {:>3} {:>8} {:<5} {:<8}", "seconds", "cpu", "tid", "layer", "kind")
 }
 
@@ -47,6 +55,9 @@ pub(super) fn event<'a>(
 }
 
 pub(super) fn tail(outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
+    for quirk in outcome.go.iter().flat_map(|go| &go.quirks) {
+        writeln!(out, "# odd: {} ({})", quirk.text, quirk.count)?;
+    }
     match (&outcome.trailer, &outcome.damage) {
         (Some(trailer), _) => {
             let (reason, dropped) = (trailer.reason.escape_debug(), trailer.dropped());
@@ -59,6 +70,7 @@ pub(super) fn tail(outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
         (None, Some(damage)) => {
             writeln!(out, "# damaged at byte {}: {}; {} events before it", damage.offset, damage.why, outcome.events)
         }
+        (None, None) if outcome.is_whole() => writeln!(out, "# end: the program's own; {} events", outcome.events),
         (None, None) => writeln!(out, "# unfinished: no trailer; {} events", outcome.events),
     }
 }

@@ -3,6 +3,7 @@
 //! *Errors.* Whatever no writer makes is [`Corrupt`]. *Cost.* A constant number of steps an event, and memory
 //! only for its text and, in a block, its new context.
 
+use super::heap;
 use super::state::{Block, Context, Tables, op};
 use super::wire::{Corrupt, In};
 use crate::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
@@ -139,6 +140,7 @@ impl EventReader {
                 self.ran(addr, pages, pfn);
                 Body::BaselinePages { addr, pages: Pages(pages), pfn, file: flags & 2 != 0, swapped: flags & 4 != 0 }
             }
+            op::HEAP => heap::read(&mut self.block, bytes)?,
             op::RARE => self.rare(bytes)?,
             _ => return Err(Corrupt("an unknown kind of event")),
         })

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::MAX_TEXT_BYTES;
+use super::heap;
 use super::recent::Finder;
 use super::state::{Block, Context, Tables, ip_slot, op};
 use super::wire::{Out, signed_len};
@@ -198,6 +199,10 @@ impl EventWriter {
                 }
                 self.ran(addr, pages.0, pfn);
                 op::BASELINE_PAGES
+            }
+            &Body::Heap { act, addr, pages, p } => {
+                heap::write(act, addr, pages, p, &mut self.block, out);
+                op::HEAP
             }
             rare => {
                 self.rare(rare, ts, out);

@@ -36,7 +36,7 @@
 //!
 //! Times are nanoseconds of the recording host's `CLOCK_MONOTONIC`; the header pins it to the wall clock once.
 //! Addresses, lengths and offsets are bytes; levels and counts of pages are base pages of 4096 bytes, whatever
-//! else the header says; frames are page frame numbers.
+//! else the header says, and pages of 8192 bytes in events of the heap layer; frames are page frame numbers.
 //!
 //! # Pieces of a payload
 //!
@@ -83,6 +83,7 @@
 //! | 123 | `Scan` | `u8` 2 * kind + has_began, `v` value, `b` if has_began |
 //! | 124 | `BaselineMap` | `r`, `v` 2 * prot + shared, `f`, `l` offset, `t` name |
 //! | 125 | `BaselinePages`, any | `u8` bit 0 frame known, bit 1 file, bit 2 swapped; `a(pages_end)`, `v` pages, `s(pages_pfn)` if known |
+//! | 126 | `Heap` | `u8` bits 0-1 act, bit 2: P is `heap_p`, bit 3: address is `s(heap_end)`, bits 4-7 pages if 1 to 15; unless bit 2, `v` 0 for no P or P + 1; address, unless bit 3 `heap_end` + 8192 * `s(0)` modulo 2^64; unless 1 to 15, `v` pages |
 //! | 127 | rare | `u8` kind, then: |
 //! | 127, 0 | `MapFile` | `v` 2 * id + whole, `t` path, `v` device, `v` inode |
 //! | 127, 1 | `Start` | `u8` how, `v` parent |
@@ -96,9 +97,9 @@
 //! # What events are written against
 //!
 //! Anew in every block, all zero: `range_end`, `brk`, `last_freed`, `pages_end` (end of the last baseline run),
-//! `pages_pfn` (frame after its last, of the last run with a frame), `level` of each member (the last `Rss` or
+//! `pages_pfn` (frame after its last, of the last run with a frame), `heap_end` (address + 8192 * pages of the last `Heap`), `level` of each member (the last `Rss` or
 //! `Frame`), and 256 `ips`: a fault puts its instruction address into slot
-//! (address * 0x9E3779B97F4A7C15 modulo 2^64) / 2^56.
+//! (address * 0x9E3779B97F4A7C15 modulo 2^64) / 2^56. `heap_p`, the P of the last `Heap`, is none.
 //!
 //! For each context: `fault_addr`, `fault_ip` (the last fault), `frame_end` (end of the pages of the last frame that
 //! had an address), `frame_next` (the last frame + 2^order). A new context begins with those of the context before
@@ -120,8 +121,13 @@
 //!
 //! # Version policy
 //!
-//! This is version 1. Whatever changes what bytes mean gets the next number; a key more in header or trailer does
-//! not. A reader refuses newer versions, and reads all older ones that were ever released.
+//! This is version 2. Whatever changes what bytes mean gets the next number; a key more in header or trailer does
+//! not. A reader refuses newer versions, and reads all older ones.
+//!
+//! | version | differs from the one before |
+//! |---|---|
+//! | 1 | |
+//! | 2 | opcode 126, the heap layer; a writer of version 1 never made it |
 //!
 //! # Size
 //!
@@ -132,6 +138,8 @@ mod block;
 mod decode;
 mod encode;
 mod encoder;
+pub mod go;
+mod heap;
 mod reader;
 mod recent;
 mod state;
@@ -140,11 +148,27 @@ mod wire;
 pub use encoder::Encoder;
 pub use reader::{Damage, FormatError, Outcome, Reader};
 
+use crate::event::{Event, Header};
+
+/// Events of one process in time order, from whatever form of file.
+pub trait Trace {
+    fn header(&self) -> &Header;
+
+    /// The next event; `None` at the end of the valid prefix, and ever after.
+    ///
+    /// # Errors
+    /// When the source cannot be read. Damage is not an error: it is in the outcome.
+    fn next_event(&mut self) -> std::io::Result<Option<Event>>;
+
+    /// How the reading ended: complete once [`Trace::next_event`] gave `None`.
+    fn outcome(&self) -> Outcome;
+}
+
 /// The first eight bytes of every trace file.
 pub const MAGIC: [u8; 8] = *b"\x89PGT\r\n\x1a\n";
 
 /// The version of the format that this module writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// No block is longer than this, its head included.
 pub const BLOCK_BYTES_MAX: usize = 64 * 1024;

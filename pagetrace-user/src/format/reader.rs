@@ -7,8 +7,9 @@ use std::io::{self, Read};
 
 use super::block::{self, CpuSet, Head, Kind};
 use super::decode::EventReader;
+use super::go::GoFile;
 use super::wire::{Corrupt, In};
-use super::{BLOCK_BYTES_MAX, MAGIC, TEXT_BYTES_MAX, VERSION};
+use super::{BLOCK_BYTES_MAX, MAGIC, TEXT_BYTES_MAX, Trace, VERSION};
 use crate::event::{Event, Header, Trailer};
 use crate::units::Nanos;
 
@@ -48,21 +49,23 @@ pub struct Outcome {
     pub events: u64,
     /// Bytes of the valid prefix.
     pub bytes: u64,
-    /// Blocks of the valid prefix, header and trailer included.
+    /// Blocks of the valid prefix, header and trailer included; of a Go runtime's own trace, its buffers.
     pub blocks: u64,
+    /// Of a Go runtime's own trace, which has no trailer, what it tells of itself instead.
+    pub go: Option<GoFile>,
 }
 
 impl Outcome {
     /// Whether the file is all that its writer meant to write.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.trailer.is_some() && self.damage.is_none()
+        (self.trailer.is_some() || self.go.as_ref().is_some_and(|go| go.ended)) && self.damage.is_none()
     }
 
-    /// Whether it ends after a whole block, without trailer: the recorder was killed, or is still writing.
+    /// Whether it ends after a whole block, without what ends a file: the writer was killed, or is still writing.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        self.trailer.is_none() && self.damage.is_none()
+        !self.is_whole() && self.damage.is_none()
     }
 }
 
@@ -293,6 +296,20 @@ impl<R: Read> Reader<R> {
     }
 }
 
+impl<R: Read> Trace for Reader<R> {
+    fn header(&self) -> &Header {
+        Reader::header(self)
+    }
+
+    fn next_event(&mut self) -> io::Result<Option<Event>> {
+        Reader::next_event(self)
+    }
+
+    fn outcome(&self) -> Outcome {
+        Reader::outcome(self)
+    }
+}
+
 fn check_preamble(start: &[u8]) -> Result<(), FormatError> {
     if start.is_empty() {
         return Err(FormatError::Empty);
@@ -311,7 +328,7 @@ fn check_preamble(start: &[u8]) -> Result<(), FormatError> {
         return Err(damaged("the checksum of the preamble does not hold"));
     }
     match version {
-        VERSION => Ok(()),
+        1..=VERSION => Ok(()),
         0 => Err(damaged("a version that never was")),
         version => Err(FormatError::Newer { version }),
     }

@@ -26,6 +26,7 @@ pub(super) mod op {
     pub const SCAN: u8 = 123;
     pub const BASELINE_MAP: u8 = 124;
     pub const BASELINE_PAGES: u8 = 125;
+    pub const HEAP: u8 = 126;
     pub const RARE: u8 = 127;
 
     /// Set in the first byte when a context follows.
@@ -84,6 +85,9 @@ pub(super) struct Block {
     /// Where the last baseline run ended, and the frame after its last.
     pub pages_end: u64,
     pub pages_pfn: u64,
+    /// Of the last event of the heap layer: the end of its pages, and its P.
+    pub heap_end: u64,
+    pub heap_p: Option<u32>,
 }
 
 impl Block {
@@ -100,6 +104,8 @@ impl Block {
             freed: 0,
             pages_end: 0,
             pages_pfn: 0,
+            heap_end: 0,
+            heap_p: None,
         }
     }
 

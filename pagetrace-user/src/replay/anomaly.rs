@@ -17,6 +17,11 @@ pub enum Oddity {
     ReadingCutShort,
     AfterTheEnd,
     SetFull,
+    HeapOddRange,
+    HeapAllocTwice,
+    HeapFreeTwice,
+    HeapScavInUse,
+    HeapScavTwice,
 }
 
 impl Oddity {
@@ -36,6 +41,11 @@ impl Oddity {
             Oddity::ReadingCutShort => "reading_cut_short",
             Oddity::AfterTheEnd => "after_the_end",
             Oddity::SetFull => "set_full",
+            Oddity::HeapOddRange => "heap_odd_range",
+            Oddity::HeapAllocTwice => "heap_alloc_twice",
+            Oddity::HeapFreeTwice => "heap_free_twice",
+            Oddity::HeapScavInUse => "heap_scav_in_use",
+            Oddity::HeapScavTwice => "heap_scav_twice",
         }
     }
 
@@ -55,6 +65,11 @@ impl Oddity {
             Oddity::ReadingCutShort => "the trace ends within a reading (it was left out)",
             Oddity::AfterTheEnd => "pages or mappings appear after the address space was torn down",
             Oddity::SetFull => "more pages than a reader holds (the rest was left out)",
+            Oddity::HeapOddRange => "heap pages have an impossible address or number",
+            Oddity::HeapAllocTwice => "heap pages were handed out that were in use (their free was not seen)",
+            Oddity::HeapFreeTwice => "heap pages were freed that were not in use (their alloc was not seen)",
+            Oddity::HeapScavInUse => "heap pages were given back to the kernel while in use (left out)",
+            Oddity::HeapScavTwice => "heap pages were given back to the kernel twice (an alloc between was not seen)",
         }
     }
 }

@@ -15,6 +15,7 @@
 
 mod anomaly;
 pub mod calls;
+mod heap;
 mod ledger;
 mod levels;
 pub mod mappings;
@@ -31,6 +32,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use anomaly::{Anomaly, Oddity};
+pub use heap::Heap;
 pub use ledger::{Class, Ledger, difference};
 pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
 pub use movers::{Base, RangeMove, Snapshot, TaskMove};
@@ -83,6 +85,7 @@ pub struct State {
     closed: Option<Closed>,
     base: Option<Base>,
     peak: Peak,
+    heap: Heap,
     tally: Tally,
     anomalies: Vec<Anomaly>,
     started: Option<Start>,
@@ -147,6 +150,7 @@ impl State {
             }
             Body::Exec { comm, exe } => {
                 self.clear();
+                self.heap.begin_anew();
                 self.image = Some((comm.to_text(), exe.clone()));
                 (self.gone, self.at_exit) = (false, None);
                 (self.levels, self.peak) = (Levels::default(), Peak::default());
@@ -163,6 +167,10 @@ impl State {
             }
             Body::Reading { why, range, maps } => self.begin_reading(event.ts, *why, *range, *maps),
             Body::BaselineMap { .. } | Body::BaselinePages { .. } => self.row(event),
+            &Body::Heap { act, addr, pages, p } => {
+                let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
+                self.heap.apply(event.ts, (act, addr, pages, p), odd);
+            }
             Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}
         }
     }
@@ -200,6 +208,12 @@ impl State {
     #[must_use]
     pub fn makers(&self) -> &Makers {
         &self.makers
+    }
+
+    /// The page heap of the process's allocator.
+    #[must_use]
+    pub fn heap(&self) -> &Heap {
+        &self.heap
     }
 
     #[must_use]

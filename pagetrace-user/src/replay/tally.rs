@@ -16,7 +16,7 @@ pub struct Volume {
 }
 
 impl Volume {
-    fn add(&mut self, bytes: Bytes) {
+    pub(super) fn add(&mut self, bytes: Bytes) {
         self.count = self.count.saturating_add(1);
         self.bytes.0 = self.bytes.0.saturating_add(bytes.0);
     }
@@ -101,7 +101,8 @@ impl Tally {
             | Body::MmGone
             | Body::Reading { .. }
             | Body::BaselineMap { .. }
-            | Body::BaselinePages { .. } => {}
+            | Body::BaselinePages { .. }
+            | Body::Heap { .. } => {}
         }
     }
 

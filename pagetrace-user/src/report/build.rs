@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::heap::heap_line;
 use super::{
     ActorLine, AnomalyLine, BaselineLine, ClassLine, CorrectionLine, CountLine, DamageAt, ExitLine, FailedLine,
     FaultLine, GapLine, MemberLine, RangeLine, ReadingLine, Report, ScanLine, ThreadLine,
@@ -53,7 +54,7 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         baseline: base.map(|base| BaselineLine { at_ns: base.at.0, rss_bytes: base.rss().bytes().0 }),
         last_reading: state.closed().map(|closed| ReadingLine { why: closed.why.word(), at_ns: closed.at.0 }),
         corrections: corrections(state),
-        anomalies: anomalies(state),
+        anomalies: anomalies(state, outcome),
         at: if state.ended() { "exit" } else { "end" },
         at_ns: ledger.at.0,
         exit: state.exit().map(|exit| ExitLine { at_ns: exit.at.0, code: exit.code, signal: exit.signal }),
@@ -101,6 +102,8 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
             .collect(),
         forks: tally.forks,
         execs: tally.execs,
+        heap: heap_line(header, state, top),
+        go: outcome.go.clone(),
     }
 }
 
@@ -123,17 +126,24 @@ fn corrections(state: &State) -> Vec<CorrectionLine> {
         .collect()
 }
 
-fn anomalies(state: &State) -> Vec<AnomalyLine> {
-    (state.anomalies().iter())
-        .map(|anomaly| AnomalyLine {
-            kind: anomaly.what.word(),
-            count: anomaly.count,
-            first_ns: anomaly.first.0,
-            last_ns: anomaly.last.0,
-            example: format!("{:#x}", anomaly.example),
-            text: anomaly.what.text(),
-        })
-        .collect()
+fn anomalies(state: &State, outcome: &Outcome) -> Vec<AnomalyLine> {
+    let of_events = (state.anomalies().iter()).map(|anomaly| AnomalyLine {
+        kind: anomaly.what.word(),
+        count: anomaly.count,
+        first_ns: anomaly.first.0,
+        last_ns: anomaly.last.0,
+        example: format!("{:#x}", anomaly.example),
+        text: anomaly.what.text().to_owned(),
+    });
+    let of_file = outcome.go.iter().flat_map(|go| &go.quirks).map(|quirk| AnomalyLine {
+        kind: quirk.kind,
+        count: quirk.count,
+        first_ns: state.tally().first.unwrap_or_default().0,
+        last_ns: state.tally().last.0,
+        example: String::new(),
+        text: quirk.text.clone(),
+    });
+    of_events.chain(of_file).collect()
 }
 
 fn class_line(class: Class, now: &Ledger, base: Option<&Ledger>) -> ClassLine {

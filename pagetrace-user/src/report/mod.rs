@@ -7,22 +7,26 @@
 //! *Units.* In JSON bytes and nanoseconds (monotonic), in text binary units and seconds since the recording began.
 
 mod build;
+mod heap;
 mod text;
 mod wall;
 
-use std::io::{self, Read};
+use std::io;
 
 use serde::Serialize;
 
 use crate::event::{Header, Probe};
-use crate::format::{Outcome, Reader};
+use crate::format::go::GoFile;
+use crate::format::{Outcome, Trace};
 use crate::replay::State;
+
+pub use heap::{HeapLine, PLine};
 
 /// Folds all of a trace into its state.
 ///
 /// # Errors
 /// When the source cannot be read. Damage is not an error: it is in the outcome.
-pub fn fold<R: Read>(reader: &mut Reader<R>) -> io::Result<(State, Outcome)> {
+pub fn fold(reader: &mut impl Trace) -> io::Result<(State, Outcome)> {
     let mut state = State::new();
     while let Some(event) = reader.next_event()? {
         state.apply(&event);
@@ -106,6 +110,13 @@ pub struct Report {
     pub scans: Vec<ScanLine>,
     pub forks: u64,
     pub execs: u64,
+
+    /// The page heap of the allocator, where the trace has events of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heap: Option<HeapLine>,
+    /// Of a Go runtime's own trace: what it tells of itself. Of all else in a report it knows nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go: Option<GoFile>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -155,7 +166,7 @@ pub struct AnomalyLine {
     pub first_ns: u64,
     pub last_ns: u64,
     pub example: String,
-    pub text: &'static str,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, Serialize)]

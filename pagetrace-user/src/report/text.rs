@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Report, wall};
+use super::{Report, heap, wall};
 use crate::units::Bytes;
 
 /// Gaps that text lists one by one.
@@ -12,11 +12,17 @@ const GAPS_SHOWN: usize = 5;
 
 pub(super) fn text(report: &Report) -> String {
     let mut out = String::new();
-    // SANITY: writing to a String cannot fail.
+    if let Some(go) = &report.go {
+        // SANITY: writing to a String cannot fail.
+        let _ = heap::go_text(report, go, &mut out);
+        return out;
+    }
+    // SANITY: as above.
     let _ = head(report, &mut out)
         .and_then(|()| trust(report, &mut out))
         .and_then(|()| books(report, &mut out))
         .and_then(|()| movers(report, &mut out))
+        .and_then(|()| heap::section(report, &mut out))
         .and_then(|()| counts(report, &mut out));
     out
 }
@@ -282,20 +288,20 @@ fn counts(report: &Report, out: &mut String) -> fmt::Result {
 }
 
 /// `1 gap`, `2 gaps`.
-fn many(count: u64, noun: &str) -> String {
+pub(super) fn many(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-fn line(out: &mut String, name: &str, text: &str) -> fmt::Result {
+pub(super) fn line(out: &mut String, name: &str, text: &str) -> fmt::Result {
     writeln!(out, "  {name:<15} {text}")
 }
 
-fn rest(out: &mut String, more: u64) -> fmt::Result {
+pub(super) fn rest(out: &mut String, more: u64) -> fmt::Result {
     if more > 0 { writeln!(out, "  and {more} more (--top)") } else { Ok(()) }
 }
 
 /// A table without lines whose first column stands left, the others right.
-fn table(head: &[&str]) -> Table {
+pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(head.iter().copied());
     for column in table.column_iter_mut().skip(1) {
@@ -311,19 +317,19 @@ fn left(table: &mut Table, last: usize) {
 }
 
 /// The table, indented like the lines around it (its cells bring one space).
-fn put(out: &mut String, table: &Table) -> fmt::Result {
+pub(super) fn put(out: &mut String, table: &Table) -> fmt::Result {
     for line in table.lines() {
         writeln!(out, " {}", line.trim_end())?;
     }
     Ok(())
 }
 
-fn at(report: &Report, ns: u64) -> String {
+pub(super) fn at(report: &Report, ns: u64) -> String {
     let sign = if ns < report.from_ns { "-" } else { "+" };
     format!("{sign}{}", span(ns.min(report.from_ns), ns.max(report.from_ns)))
 }
 
-fn span(from: u64, to: u64) -> String {
+pub(super) fn span(from: u64, to: u64) -> String {
     let nanos = to.saturating_sub(from);
     format!("{}.{:06} s", nanos / 1_000_000_000, nanos % 1_000_000_000 / 1_000)
 }
@@ -338,7 +344,7 @@ fn signed(bytes: i64) -> String {
 }
 
 /// Text of the traced machine, safe for a terminal: control characters become escapes.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_control() { safe.extend(letter.escape_default()) } else { safe.push(letter) }

@@ -9,9 +9,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::directory::Directory;
 use super::{NUMBERS, numbered};
@@ -122,7 +123,7 @@ impl TraceFile {
                 rustix::fs::renameat(directory, &self.part, directory, &name)?;
                 return Ok(name);
             }
-            match rename_to_free(directory, &self.part, &name) {
+            match rename_to_free(directory, self.part.as_str(), name.as_str()) {
                 Ok(()) => return Ok(name),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -133,7 +134,8 @@ impl TraceFile {
 }
 
 /// Fails with `EXIST` when `to` is there already.
-fn rename_to_free(directory: &OwnedFd, from: &str, to: &str) -> rustix::io::Result<()> {
+pub(super) fn rename_to_free<P: Arg + Copy>(directory: impl AsFd, from: P, to: P) -> rustix::io::Result<()> {
+    let directory = directory.as_fd();
     match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
         // NOTE: not every file system knows the flag (NFS does not); a second name is refused there as well when
         // it is taken.

@@ -4,8 +4,10 @@
 
 #![allow(dead_code, reason = "no test crate needs all of it")]
 
-use pagetrace_user::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
-use pagetrace_user::units::{Bytes, Comm, Nanos, Pages, Pfn, Pid, Range, Tid};
+use pagetrace_user::event::{
+    Access, Actor, Body, Call, Event, FileId, HeapAct, Layer, Member, Scan, ScanKind, Start, Why,
+};
+use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 
@@ -114,6 +116,15 @@ fn page() -> BoxedStrategy<Body> {
     .boxed()
 }
 
+/// Any of the heap layer.
+fn heap() -> BoxedStrategy<Body> {
+    let p = prop_oneof![4 => (0u32..3).prop_map(Some), 1 => Just(None), 1 => any::<u32>().prop_map(Some)];
+    let pages = prop_oneof![4 => Just(1), 3 => 1u64..2000, 1 => number()].prop_map(HeapPages);
+    (word(HeapAct::ALL), number(), pages, p)
+        .prop_map(|(act, addr, pages, p)| Body::Heap { act, addr, pages, p })
+        .boxed()
+}
+
 /// Any of the task layer, and any from the recorder.
 fn other() -> BoxedStrategy<Body> {
     prop_oneof![
@@ -148,7 +159,7 @@ fn other() -> BoxedStrategy<Body> {
 
 /// Any event, at any time.
 pub fn any_event() -> impl Strategy<Value = Event> {
-    let body = prop_oneof![vma(), page(), page(), other()];
+    let body = prop_oneof![vma(), page(), page(), other(), heap()];
     let ts = prop_oneof![8 => 0u64..5000, 1 => any::<u64>()];
     let cpu = prop_oneof![8 => 0u16..3, 1 => any::<u16>()];
     let tid = prop_oneof![8 => 100u32..104, 1 => any::<u32>()];

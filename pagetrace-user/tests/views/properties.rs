@@ -3,11 +3,13 @@
 use proptest::prelude::*;
 
 use pagetrace_user::dump::{Filter, dump};
-use pagetrace_user::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
+use pagetrace_user::event::{
+    Access, Actor, Body, Call, Event, FileId, HeapAct, Layer, Member, Scan, ScanKind, Start, Why,
+};
 use pagetrace_user::format::Reader;
 use pagetrace_user::replay::{Class, RESIDENT, State};
 use pagetrace_user::report::{Report, fold};
-use pagetrace_user::units::{Bytes, Comm, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
+use pagetrace_user::units::{Bytes, Comm, HEAP_PAGE_BYTES, HeapPages, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
 
 use crate::fixture;
 
@@ -114,6 +116,14 @@ fn reading() -> BoxedStrategy<Body> {
     .boxed()
 }
 
+fn heap() -> BoxedStrategy<Body> {
+    let addr = prop_oneof![9 => (0_u64..32).prop_map(|page| page * HEAP_PAGE_BYTES), 1 => addr()];
+    let pages = prop_oneof![9 => 1_u64..8, 1 => any::<u64>()].prop_map(HeapPages);
+    (one_of(HeapAct::ALL), addr, pages, prop::option::of(0_u32..3))
+        .prop_map(|(act, addr, pages, p)| Body::Heap { act, addr, pages, p })
+        .boxed()
+}
+
 fn task() -> BoxedStrategy<Body> {
     prop_oneof![
         one_of(Start::ALL).prop_map(|how| Body::Start { how, parent: Pid(1) }),
@@ -126,7 +136,7 @@ fn task() -> BoxedStrategy<Body> {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let body = prop_oneof![20 => vma(), 30 => page(), 10 => reading(), 1 => task()];
+    let body = prop_oneof![20 => vma(), 30 => page(), 10 => reading(), 5 => heap(), 1 => task()];
     let actor = prop::option::weighted(0.1, Just(Actor { tgid: Pid(9), comm: Comm::of("kswapd0") }));
     let event = (0_u64..3, 0_u32..4, actor, body);
     prop::collection::vec(event, 0..150).prop_map(|events| {

@@ -1,0 +1,101 @@
+//! `export FILE -o X`: a trace as the file of another tool.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args};
+
+use super::reading::warn;
+use super::values;
+use crate::export::{Exported, Form, Stopped, export};
+use crate::failure::{Code, Failure};
+use crate::format::Trace;
+use crate::input;
+use crate::store::OutputFile;
+
+const OUT_BYTES: usize = 1 << 18;
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// Trace file, also a page trace of the Go runtime (.pt); - is stdin
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// File to write; its extension says the form:
+    /// .pt  the page trace of the Go runtime, from a trace with events of the heap layer
+    #[arg(short, long, value_name = "X", required = true, verbatim_doc_comment)]
+    #[arg(env = "PAGETRACE_OUTPUT", hide_env = true)]
+    output: PathBuf,
+
+    /// Overwrite a file of the same name
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_FORCE", hide_env = true)]
+    force: bool,
+}
+
+impl ExportArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        let name = self.output.display();
+        let Some(form) = Form::of(&self.output) else {
+            let known: Vec<String> = Form::ALL.iter().map(|(extension, _)| format!(".{extension}")).collect();
+            return Err(Failure::new(
+                Code::Usage,
+                format!("cannot export to {name}"),
+                "its extension is none of those that say a form",
+                format!("end the name with one of: {}", known.join(", ")),
+            ));
+        };
+        let mut trace = input::open(&self.file)?;
+        let cannot_write = |error: &io::Error| cannot_write(&self.output, error);
+        let file = OutputFile::create(&self.output, self.force).map_err(|error| cannot_write(&error))?;
+        let mut out = BufWriter::with_capacity(OUT_BYTES, file);
+        let done = export(&mut trace, form, &mut out).map_err(|stopped| match stopped {
+            Stopped::Write(error) => cannot_write(&error),
+            Stopped::Read(error) => {
+                Failure::new(Code::Failed, format!("cannot read {}", self.file.display()), error.to_string(), "")
+            }
+        })?;
+        if done.events == 0 {
+            return Err(nothing(&self.file, &self.output, done));
+        }
+        let written = out.into_inner().map_err(io::IntoInnerError::into_error).and_then(OutputFile::finish);
+        written.map_err(|error| cannot_write(&error))?;
+        let code = warn(&self.file, &trace.outcome());
+        if done.unfit > 0 {
+            // Nobody is left to be told when stderr is gone; the exit code still says it.
+            let _ = writeln!(
+                io::stderr().lock(),
+                "warning: {name} lacks {} heap events: their pages do not fit its form",
+                done.unfit
+            );
+            return Ok(if code == Code::Complete { Code::Failed } else { code });
+        }
+        Ok(code)
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    let fix = match error.kind() {
+        io::ErrorKind::AlreadyExists => "give another name, or --force to overwrite it",
+        io::ErrorKind::NotFound => "make its directory first",
+        _ => "give a place that can be written: -o X.pt",
+    };
+    Failure::new(Code::Failed, format!("cannot write {}", path.display()), error.to_string(), fix)
+}
+
+/// A trace without a single event that the form knows.
+fn nothing(file: &Path, output: &Path, done: Exported) -> Failure {
+    let why = match done {
+        Exported { unfit: 0, others, .. } => {
+            format!("it has no events of the heap layer, and {others} of other layers, which that form does not know")
+        }
+        Exported { unfit, .. } => format!("none of its {unfit} heap events fits that form"),
+    };
+    let (file, output) = (file.display(), output.display());
+    Failure::new(
+        Code::Failed,
+        format!("cannot export {file} to {output}"),
+        why,
+        format!("see what it has: pagetrace-user report {file}"),
+    )
+}

@@ -1,0 +1,120 @@
+//! The page heap: what the allocator handed out, took back and gave back to the kernel; and the report of a Go runtime's
+//! own trace, which has nothing else.
+
+use std::fmt::{self, Write};
+
+use serde::Serialize;
+
+use super::text::{at, line, many, put, rest, shown, span, table};
+use super::{CountLine, Report};
+use crate::event::{Header, HeapAct};
+use crate::format::go::GoFile;
+use crate::replay::State;
+use crate::units::{Bytes, HEAP_PAGE_BYTES};
+
+/// The page heap, in bytes of address space.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeapLine {
+    pub page_bytes: u64,
+    /// `alloc`, `free` and `scav`, always all three.
+    pub acts: Vec<CountLine>,
+    /// Handed out and not taken back, at the end; and the most at once.
+    pub in_use_bytes: u64,
+    pub peak_bytes: u64,
+    pub peak_ns: u64,
+    /// Memory given back to the kernel and not handed out since.
+    pub given_back_bytes: u64,
+    pub ps: Vec<PLine>,
+    /// Those beyond `--top`.
+    pub ps_not_listed: u64,
+}
+
+/// What one P of Go's scheduler did.
+#[derive(Clone, Debug, Serialize)]
+pub struct PLine {
+    /// -1: the threads without one.
+    pub p: i64,
+    pub events: u64,
+}
+
+/// The page heap; `None` where the trace has no event of it.
+pub(super) fn heap_line(header: &Header, state: &State, top: usize) -> Option<HeapLine> {
+    let heap = state.heap();
+    let act = |act: HeapAct, count: u64, bytes: Bytes| CountLine { name: act.word().to_owned(), count, bytes: bytes.0 };
+    let mut ps: Vec<PLine> =
+        heap.by_p.iter().map(|(p, &events)| PLine { p: p.map_or(-1, i64::from), events }).collect();
+    ps.sort_by_key(|line| (std::cmp::Reverse(line.events), line.p));
+    let ps_not_listed = ps.len().saturating_sub(top) as u64;
+    ps.truncate(top);
+    (!heap.is_empty()).then(|| HeapLine {
+        page_bytes: if header.heap_page_bytes == 0 { HEAP_PAGE_BYTES } else { header.heap_page_bytes },
+        acts: vec![
+            act(HeapAct::Alloc, heap.allocs.count, heap.allocs.bytes),
+            act(HeapAct::Free, heap.frees.count, heap.frees.bytes),
+            act(HeapAct::Scav, heap.scavs.count, heap.scavs.bytes),
+        ],
+        in_use_bytes: heap.in_use().0,
+        peak_bytes: heap.peak.0,
+        peak_ns: heap.peak_at.0,
+        given_back_bytes: heap.given_back().0,
+        ps,
+        ps_not_listed,
+    })
+}
+
+/// The section of a report; nothing where the trace has no event of a page heap.
+pub(super) fn section(report: &Report, out: &mut String) -> fmt::Result {
+    let Some(heap) = &report.heap else { return Ok(()) };
+    writeln!(out, "\nPage heap of the allocator: {} in use at the end", Bytes(heap.in_use_bytes))?;
+    writeln!(
+        out,
+        "peak {} at {}; given back to the kernel and not used since {}",
+        Bytes(heap.peak_bytes),
+        at(report, heap.peak_ns),
+        Bytes(heap.given_back_bytes)
+    )?;
+    let mut acts = table(&["act", "events", "pages", "bytes"]);
+    for act in &heap.acts {
+        let pages = act.bytes.checked_div(heap.page_bytes).unwrap_or(0);
+        acts.add_row([act.name.clone(), act.count.to_string(), pages.to_string(), Bytes(act.bytes).to_string()]);
+    }
+    put(out, &acts)?;
+    let mut ps = table(&["P", "events"]);
+    for line in &heap.ps {
+        let name = if line.p < 0 { "none".to_owned() } else { line.p.to_string() };
+        ps.add_row([name, line.events.to_string()]);
+    }
+    put(out, &ps)?;
+    rest(out, heap.ps_not_listed)
+}
+
+/// The whole report of a Go runtime's own trace: it knows of nothing but the page heap.
+pub(super) fn go_text(report: &Report, go: &GoFile, out: &mut String) -> fmt::Result {
+    writeln!(out, "page trace of the Go runtime")?;
+    writeln!(out, "{} in {}; {}", many(report.events, "event"), span(report.from_ns, report.to_ns), many(go.ps, "P"))?;
+    writeln!(out, "\nTrust")?;
+    let file = match &report.damage {
+        Some(damage) => {
+            format!("DAMAGED at byte {}: {}; shown is what stands before it", damage.offset, shown(&damage.why))
+        }
+        None if go.ended => "complete: the program wrote its last buffers".to_owned(),
+        None => {
+            "UNFINISHED: the last buffers were never written, or the file is cut; shown is what is there".to_owned()
+        }
+    };
+    line(out, "file", &file)?;
+    let (events, syncs, buffers) = (report.events, go.syncs, go.buffers);
+    let large = go.large;
+    line(out, "words", &format!("{events} events ({large} large), {syncs} Sync, {buffers} P (buffers)"))?;
+    if report.anomalies.is_empty() {
+        line(out, "anomalies", "0")?;
+    }
+    for anomaly in &report.anomalies {
+        line(out, "anomaly", &format!("{}: {}", many(anomaly.count, "time"), anomaly.text))?;
+    }
+    for note in &report.notes {
+        line(out, "note", &shown(note))?;
+    }
+    line(out, "RSS", "not known: the trace tells of no mapping and no resident page")?;
+    section(report, out)
+}
