@@ -6,8 +6,9 @@
 //! *End*, in this order: levels and pages are read once more; the programs stop emitting; the rings are drained until
 //! everything emitted is decoded; the merge is flushed; trailers; fsync and rename; detach.
 
+mod readings;
+
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use pagetrace_common::control::{tally, word};
@@ -19,14 +20,10 @@ use crate::live::command::Running;
 use crate::live::control::{Control, Progress, Stop};
 use crate::live::load::Kernel;
 use crate::live::loss::{self, Losses};
-use crate::live::maps::Name;
 use crate::live::merge::Merge;
 use crate::live::pagemap::ZeroFrames;
-use crate::live::process;
-use crate::live::reading::{Reading, Step, word_of};
 use crate::live::route::{REPAIR_PAUSE, Route};
-use crate::live::target::{NamedFile, Target};
-use crate::units::{Nanos, Range};
+use crate::units::Nanos;
 
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 const IDLE_PAUSE: Duration = Duration::from_millis(20);
@@ -294,107 +291,6 @@ impl Capture {
                 Some(_) => {}
                 none => *none = Some((Why::Lost, due)),
             }
-        }
-    }
-
-    /// Does one step of one reading that is due and `wanted`; `false` when there is none. Processes take turns.
-    fn read_step(&mut self, now: Nanos, wanted: &dyn Fn(u32, Why) -> bool) -> bool {
-        let may_repair = self.repair_at <= now;
-        let is_next = |(index, target): &(&u32, &mut Target)| {
-            !target.has_ended()
-                && match (&target.reading, target.due) {
-                    (Some(reading), _) => wanted(**index, reading.why),
-                    (None, Some((why, at))) => {
-                        let repairs = matches!(why, Why::Drift | Why::Lost);
-                        at <= now && wanted(**index, why) && (may_repair || !repairs)
-                    }
-                    (None, None) => false,
-                }
-        };
-        let after = (Bound::Excluded(self.turn), Bound::Unbounded);
-        let index = match self.route.targets.range_mut(after).find(is_next) {
-            Some((&index, _)) => index,
-            None => match self.route.targets.iter_mut().find(is_next) {
-                Some((&index, _)) => index,
-                None => return false,
-            },
-        };
-        if let Some(target) = self.route.targets.get_mut(&index)
-            && target.reading.is_none()
-            && let Some((why, _)) = target.due.take()
-        {
-            target.reading = Some(Reading::new(target.identity.pid, target.identity.start_boottime, why));
-        }
-        self.step(index);
-        // A reading once begun is finished before another process has its turn.
-        let begun = self.route.targets.get(&index).is_some_and(|target| target.reading.is_some());
-        self.turn = if begun { index.saturating_sub(1) } else { index };
-        true
-    }
-
-    fn step(&mut self, index: u32) {
-        let at = self.settle();
-        let writer = &self.route.writer;
-        let Some(target) = self.route.targets.get_mut(&index) else { return };
-        // The merge may have brought an exec: then another reading is due, of another address space.
-        let Some(mut reading) = target.reading.take() else { return };
-        let why = reading.why;
-        let owner = target.owner;
-        match reading.step(&self.kernel.frames, self.zero, owner) {
-            Step::Maps(mappings) => {
-                let mut rows = Vec::new();
-                for mapping in mappings {
-                    if matches!(&mapping.name, Name::File { path, .. } if path.starts_with("/SYSV")) {
-                        target.segments.insert(mapping.range.start, mapping.range.bytes().0);
-                    }
-                    let name = word_of(&mapping.name);
-                    let file = match mapping.name {
-                        Name::File { dev, ino, path } => {
-                            Some(target.file(at, NamedFile { dev, ino, path, whole: true }, writer))
-                        }
-                        Name::Word(_) => None,
-                    };
-                    let (range, prot, shared, offset) = (mapping.range, mapping.prot, mapping.shared, mapping.offset);
-                    rows.push(Body::BaselineMap { range, prot, shared, file, offset, name });
-                }
-                target.push_own(at, 0, Body::Reading { why, range: Range::default(), maps: true }, writer);
-                for row in rows {
-                    target.push_own(at, 0, row, writer);
-                }
-                target.reading = Some(reading);
-            }
-            Step::Pages(range, rows) => {
-                let mut full = target.push_own(at, 0, Body::Reading { why, range, maps: false }, writer);
-                for row in rows {
-                    full |= target.push_own(at, 0, row, writer);
-                }
-                target.reading = Some(reading);
-                if full {
-                    self.route.open(index);
-                }
-            }
-            Step::Done => {
-                let took = clock::now().since(reading.began);
-                let pause = REPAIR_PAUSE.0.max(took.0.saturating_mul(REPAIR_SHARE));
-                if reading.disturbed && why != Why::End {
-                    target.due.get_or_insert((Why::Drift, Nanos(0)));
-                }
-                let earliest = Nanos(clock::now().0.saturating_add(pause));
-                if matches!(why, Why::Drift | Why::Lost) {
-                    self.repair_at = Nanos(clock::now().0.saturating_add(took.0.saturating_mul(REPAIR_SHARE)));
-                }
-                target.balance = 0;
-                if let Some((Why::Drift | Why::Lost, due)) = &mut target.due {
-                    *due = (*due).max(earliest);
-                }
-                target.next_repair = earliest;
-            }
-            // Its end may be among what was lost. (An exec ends a reading too: another is due then.)
-            Step::Gone if !process::is_alive(target.identity.pid, target.identity.start_boottime) => {
-                target.exited.get_or_insert(at);
-                target.mm_gone = true;
-            }
-            Step::Gone => {}
         }
     }
 }
