@@ -47,6 +47,10 @@ fn fault(ctx: &RawTracePointContext, mode: u8) {
     if code & CODE_INSTRUCTION != 0 {
         flags |= record::FAULT_EXEC;
     }
-    let ip: u64 = task::read(ctx.arg::<u64>(1) + layout::REGS_IP.load());
+    let ip = if mode == 0 {
+        task::saved_register(layout::REGS_IP.load())
+    } else {
+        task::read(ctx.arg::<u64>(1) + layout::REGS_IP.load())
+    };
     hook.emit(record::FAULT, flags, owner.number, [addr, ip]);
 }

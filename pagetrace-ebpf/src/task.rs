@@ -55,13 +55,18 @@ pub fn mm(task: u64) -> u64 {
     read(task + layout::TASK_MM.load())
 }
 
+/// A register of the running thread as it was when it came into the kernel, by its place in `struct pt_regs`.
+#[inline(always)]
+pub fn saved_register(offset: u64) -> u64 {
+    // SAFETY: the helper takes the running task and gives a typed kernel pointer; the offset is known to the verifier.
+    unsafe { *(bpf_task_pt_regs(current()) as *const u8).add(offset as usize).cast::<u64>() }
+}
+
 /// Whether the running thread came into the kernel by an exception: a system call has its number in the saved
 /// registers, an exception -1 (arch/x86/entry).
 #[inline(always)]
 pub fn is_in_exception() -> bool {
-    // SAFETY: the helper takes the running task.
-    let regs = unsafe { bpf_task_pt_regs(current()) } as u64;
-    read::<i64>(regs + layout::REGS_ORIG_AX.load()) == -1
+    saved_register(layout::REGS_ORIG_AX.load()) as i64 == -1
 }
 
 /// The open file behind a descriptor of the running task; 0: none.

@@ -18,6 +18,7 @@ mod load;
 mod decode;
 mod loss;
 mod merge;
+mod names;
 mod route;
 mod select;
 mod target;

@@ -2,27 +2,25 @@
 //!
 //! *Invariant.* Each decoded record is written (it became one event of one file) or skipped (nobody's any more, or of
 //! a process that the selection does not want).
-//! *Bound.* Names and paths that are kept to spare /proc are forgotten when they become many.
+//! *Bound.* Verdicts on processes that are gone are forgotten when they become many.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pagetrace_common::record::NAME_WORDS;
-
 use crate::event::{Body, Call, Event, Header, Member, Scan, ScanKind, Start, Trailer, Why};
 use crate::failure::Failure;
-use crate::live::decode::{Decoded, FileKey, What, decode};
-use crate::live::maps::{self, Name};
+use crate::live::decode::{Decoded, What, decode};
 use crate::live::merge::Words;
+use crate::live::names::{Names, segment_bytes};
 use crate::live::process;
 use crate::live::select::Rule;
-use crate::live::target::{Finished, Identity, NamedFile, SETTLE, Target};
+use crate::live::target::{Finished, Identity, SETTLE, Target};
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::units::{Bytes, Comm, Nanos, Pid, Range};
 
-/// Names or paths kept at most.
+/// Verdicts kept at most.
 const CACHE_LIMIT: usize = 4096;
 /// How long after its last thread a process's address space may stay before its file counts as ended.
 const EXIT_PATIENCE: Nanos = Nanos(1_000_000_000);
@@ -30,8 +28,6 @@ const EXIT_PATIENCE: Nanos = Nanos(1_000_000_000);
 const ENDED_LIMIT: usize = 256;
 /// `SCAN_SUCCEED` (mm/khugepaged.c).
 const SCAN_SUCCEED: u64 = 1;
-/// How long a file that no mapping shows any more is not looked for again.
-const RETRY: Nanos = Nanos(200_000_000);
 /// The least time between two readings of one process that repair its pages.
 pub const REPAIR_PAUSE: Nanos = Nanos(2_000_000_000);
 
@@ -54,10 +50,11 @@ pub struct Route {
     pub targets: BTreeMap<u32, Target>,
     next: u32,
     by_owner: HashMap<u32, u32>,
+    /// The owner of the last record and its process: most records follow one of the same.
+    last: Option<(u32, u32)>,
     by_identity: HashMap<Identity, u32>,
     verdicts: HashMap<Pid, bool>,
-    paths: HashMap<(u64, u64), NamedPath>,
-    comms: HashMap<Pid, Comm>,
+    names: Names,
     /// Address spaces that turned out not to be wanted, and their owner numbers.
     pub to_mute: Vec<(u64, u32)>,
     pub finished: Vec<FileReport>,
@@ -66,14 +63,6 @@ pub struct Route {
     pub written: u64,
     pub skipped: u64,
     pub failure: Option<Failure>,
-}
-
-#[derive(Clone)]
-struct NamedPath {
-    path: String,
-    whole: bool,
-    /// When the process's maps were looked at for it.
-    tried: Nanos,
 }
 
 impl Route {
@@ -87,10 +76,10 @@ impl Route {
             targets: BTreeMap::new(),
             next: 0,
             by_owner: HashMap::new(),
+            last: None,
             by_identity: HashMap::new(),
             verdicts: HashMap::new(),
-            paths: HashMap::new(),
-            comms: HashMap::new(),
+            names: Names::default(),
             to_mute: Vec::new(),
             finished: Vec::new(),
             ended: std::collections::VecDeque::new(),
@@ -107,17 +96,24 @@ impl Route {
             let identity = Identity { pid: record.tgid, start_boottime };
             return self.introduce(ts, &record, identity, Introduced { mm, parent, comm, how });
         }
-        let index = self.by_owner.get(&record.owner).copied();
+        let index = match self.last {
+            Some((owner, index)) if owner == record.owner => Some(index),
+            _ => {
+                let index = self.by_owner.get(&record.owner).copied();
+                self.last = index.map(|index| (record.owner, index));
+                index
+            }
+        };
         let Some(target) = index.and_then(|index| self.targets.get_mut(&index)) else {
             self.skipped += 1;
             return;
         };
-        let comms = &mut self.comms;
-        let actor = target.actor(record.tgid, || record.comm.unwrap_or_else(|| comm_of(comms, record.tgid)));
+        let names = &mut self.names;
+        let actor = target.actor(record.tgid, || record.comm.unwrap_or_else(|| names.comm(record.tgid)));
         let body = match record.what {
             What::Event(body) => body,
             What::MapOfFile { range, prot, flags, offset, began, file } => {
-                let named = name_file(&mut self.paths, ts, target.identity.pid, range, file);
+                let named = names.file(ts, target.identity.pid, range, file);
                 let file = Some(target.file(ts, named, &self.writer));
                 Body::Map { range, prot, flags, file, offset, call: Call::Mmap, began }
             }
@@ -142,6 +138,7 @@ impl Route {
         let full = target.push(Event { ts, cpu: record.cpu, tid: record.tid, actor, body }, &self.writer);
         self.written += 1;
         if gone {
+            self.last = None;
             self.by_owner.remove(&record.owner);
         }
         if full && let Some(index) = index {
@@ -150,13 +147,14 @@ impl Route {
     }
 
     fn introduce(&mut self, ts: Nanos, record: &Decoded, identity: Identity, new: Introduced) {
+        self.last = None;
         let parent = self.verdicts.get(&new.parent).copied();
         let admitted = self.rule.admits(identity.pid, new.comm, parent);
         if self.verdicts.len() >= CACHE_LIMIT {
             self.verdicts.clear();
         }
         self.verdicts.insert(identity.pid, admitted);
-        self.comms.insert(identity.pid, new.comm);
+        self.names.learn(identity.pid, new.comm);
         if !admitted {
             self.to_mute.push((new.mm, record.owner));
         }
@@ -272,6 +270,7 @@ impl Route {
 
     fn finish(&mut self, index: u32, trailer: &Trailer) {
         let Some(mut target) = self.targets.remove(&index) else { return };
+        self.last = None;
         let mut trailer = trailer.clone();
         if target.exited.is_some() {
             trailer.reason = "exited".to_owned();
@@ -337,61 +336,4 @@ fn notice(target: &mut Target, ts: Nanos, owner: u32, body: &Body, by_other: boo
             }
         }
     }
-}
-
-/// The name of an acting task whose record has no room for it.
-fn comm_of(comms: &mut HashMap<Pid, Comm>, tgid: Pid) -> Comm {
-    if comms.len() >= CACHE_LIMIT {
-        comms.clear();
-    }
-    *comms.entry(tgid).or_insert_with(|| {
-        let text = std::fs::read_to_string(format!("/proc/{tgid}/comm")).unwrap_or_default();
-        Comm::of(text.trim_end())
-    })
-}
-
-/// The whole path of a file that was just mapped: as the process's own maps show it, or as it was when another mapping
-/// of the same file was read; the last component where neither is there any more.
-fn name_file(
-    paths: &mut HashMap<(u64, u64), NamedPath>,
-    ts: Nanos,
-    pid: Pid,
-    range: Range,
-    file: FileKey,
-) -> NamedFile {
-    let key = (file.dev, file.ino);
-    let known = paths.get(&key).filter(|known| is_named(&known.path, &file.name));
-    if let Some(known) = known.filter(|known| known.whole || ts.since(known.tried) < RETRY) {
-        return NamedFile { dev: file.dev, ino: file.ino, path: known.path.clone(), whole: known.whole };
-    }
-    let mappings = maps::read(pid).unwrap_or_default();
-    let found = mappings.iter().find(|mapping| mapping.range.contains(range.start));
-    let named = match found.map(|mapping| &mapping.name) {
-        Some(Name::File { path, .. }) if is_named(path, &file.name) => {
-            NamedPath { path: path.clone(), whole: true, tried: ts }
-        }
-        _ => NamedPath { path: file.name, whole: false, tried: ts },
-    };
-    if paths.len() >= CACHE_LIMIT {
-        paths.clear();
-    }
-    paths.insert(key, named.clone());
-    NamedFile { dev: file.dev, ino: file.ino, path: named.path, whole: named.whole }
-}
-
-/// Whether a path, as maps show it, ends in this name, as a record has it (cut where it is long).
-fn is_named(path: &str, name: &str) -> bool {
-    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-    let last = path.rsplit('/').next().unwrap_or(path);
-    last == name || (name.len() >= NAME_WORDS * 8 - 1 && last.starts_with(name))
-}
-
-/// The size of a System V segment as it is mapped, if it still is.
-fn segment_bytes(pid: Pid, addr: u64) -> u64 {
-    let mappings = maps::read(pid).unwrap_or_default();
-    let is_segment = |mapping: &&maps::Mapping| {
-        mapping.range.start == addr
-            && matches!(&mapping.name, maps::Name::File { path, .. } if path.starts_with("/SYSV"))
-    };
-    mappings.iter().find(is_segment).map_or(0, |mapping| mapping.range.bytes().0)
 }
