@@ -161,15 +161,16 @@ impl Capture {
         self.settle();
         self.route.keep_house(clock::now());
         self.route.open_all();
+        // Who came last has a baseline too.
+        if let Some(end) = self.read_all(control, Why::Start)? {
+            return Ok(end);
+        }
         for target in self.route.targets.values_mut().filter(|target| !target.has_ended()) {
             target.reading = None;
             target.due = (target.exited.is_none()).then_some((Why::End, Nanos(0)));
         }
-        while self.read_step(clock::now(), &|_, why| why == Why::End) {
-            self.tend(clock::now(), &mut |_| {})?;
-            if control.is_aborted() {
-                return Ok(self.abort());
-            }
+        if let Some(end) = self.read_all(control, Why::End)? {
+            return Ok(end);
         }
         self.kernel.set(word::ON, 0)?;
         let until = Instant::now() + DRAIN_PATIENCE;
@@ -189,6 +190,17 @@ impl Capture {
         let trailer = self.trailer(why.word());
         self.route.finish_all(&trailer);
         Ok(End::Finished(trailer))
+    }
+
+    /// Does every reading that is due for this reason; an end when an abort comes between.
+    fn read_all(&mut self, control: &Control, why: Why) -> Result<Option<End>, Failure> {
+        while self.read_step(clock::now(), &|_, due| due == why) {
+            self.tend(clock::now(), &mut |_| {})?;
+            if control.is_aborted() {
+                return Ok(Some(self.abort()));
+            }
+        }
+        Ok(None)
     }
 
     fn abort(&mut self) -> End {

@@ -115,8 +115,22 @@ impl Target {
 }
 
 impl Drop for Target {
+    /// Kills it with all that it started, also what a test has stopped, which would not go by itself.
     fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let mut all = vec![self.pid()];
+        let mut next = 0;
+        while let Some(pid) = all.get(next).copied() {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            next += 1;
+        }
         let _ = self.child.kill();
+        for pid in all.into_iter().skip(1) {
+            let _ = try_send(pid, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
