@@ -8,8 +8,8 @@ use crate::programs::Target;
 use crate::recorder::{Recorder, report, run};
 use crate::stage::Stage;
 
-/// Touches of each thread: a hundred times what a ring of 64 KiB holds.
-const PAGES: &str = "200704";
+/// Touches of each thread: fifty times what a ring of 64 KiB holds.
+const PAGES: &str = "100352";
 /// So that the recorder, on the same CPUs, cannot keep up, on any machine.
 const AHEAD_OF_US: &str = "-20";
 

@@ -59,6 +59,9 @@ fn check_touch(mode: &str) {
     pids.push(target.pid());
     let recording = close_and_compare(recorder, &pids);
     assert_eq!(recording.files().len(), pids.len(), "a file for each process: {recording:?}");
+    if mode != "cow" && mode != "mixed" {
+        return;
+    }
     // And once more from what is there already: all of it is baseline.
     let again =
         Recorder::start(&stage.join("again"), pids.iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]));
