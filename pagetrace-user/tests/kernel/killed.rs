@@ -1,6 +1,6 @@
 //! A recorder that is killed: what it had is readable, the kernel forgets it, and the next one starts at once.
 
-use crate::accounts::{Loss, close, names_in};
+use crate::accounts::names_in;
 use crate::procfs::{BpfObject, bpf_objects};
 use crate::programs::Target;
 use crate::recorder::{Recorder, run, run_command};
@@ -53,7 +53,9 @@ fn kill_in_a_flood(stage: &Stage, name: &str) -> u64 {
 
     // In the same directory, although the dead one's pid file lies there, and while its objects may still be.
     let next = Recorder::of_pid(&traces, target.pid()).interrupt();
-    close(&next, Loss::Nothing);
+    assert_eq!(next.code, Some(0), "{next:?}");
+    assert!(part.exists(), "what the dead one left is kept");
+    assert!(!traces.join("trace.pid").exists());
     target.kill();
 
     // A kill gives the kernel's objects back in its own time, which is no part of any promise.
