@@ -44,7 +44,7 @@ pub enum Select {
     Pids(Vec<Pid>),
     /// All (`-a`).
     All,
-    /// Those whose comm matches the glob, whenever they take that name (`--comm`).
+    /// Those whose comm, as the last fork or exec gave it, matches the glob (`--comm`).
     Comm(String),
     /// Those in this cgroup or below (`--cgroup`): an existing directory under /sys/fs/cgroup.
     Cgroup(PathBuf),
