@@ -8,42 +8,18 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
-use aya::programs::{Iter, RawTracePoint, TracePoint};
+use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_obj::btf::{BtfType, Func, FuncLinkage};
 use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_CPUS, MAX_EXACT_CPUS, tally, word};
 
 use crate::event::Probe;
 use crate::failure::{Code, Failure};
+use crate::live::attach::AttachPoints;
 use crate::live::frames::FrameTable;
 use crate::live::layout::Layout;
 use crate::units::Pid;
 
-/// Raw tracepoints: program, tracepoint, whether recording makes no sense without it.
-const RAW: &[(&str, &str, bool)] = &[
-    ("pt_fault_user", "page_fault_user", true),
-    ("pt_fault_kernel", "page_fault_kernel", true),
-    ("pt_page_alloc", "mm_page_alloc", true),
-    ("pt_page_free", "mm_page_free", true),
-    ("pt_rss_stat", "rss_stat", true),
-    ("pt_fork", "sched_process_fork", true),
-    ("pt_exec", "sched_process_exec", true),
-    ("pt_exit", "sched_process_exit", true),
-    ("pt_exit_mmap", "exit_mmap", true),
-    ("pt_collapse", "mm_collapse_huge_page", false),
-    ("pt_khugepaged", "mm_khugepaged_scan_pmd", false),
-    ("pt_reclaim_begin", "mm_vmscan_direct_reclaim_begin", false),
-    ("pt_reclaim_end", "mm_vmscan_direct_reclaim_end", false),
-    ("pt_memcg_reclaim_begin", "mm_vmscan_memcg_reclaim_begin", false),
-    ("pt_memcg_reclaim_end", "mm_vmscan_memcg_reclaim_end", false),
-    ("pt_migrate", "mm_migrate_pages", false),
-    ("pt_oom", "mark_victim", false),
-];
-
-/// System calls of the vma layer: the two programs are attached at each one's entry and exit.
-const CALLS: &[&str] = &["mmap", "munmap", "mremap", "brk", "madvise", "process_madvise", "mprotect", "shmat", "shmdt"];
-const CALL_ENTER: &str = "pt_call_enter";
-const CALL_EXIT: &str = "pt_call_exit";
 const WALK: &str = "pt_walk";
 
 /// Bytes of a record of frames' owners that the kernel is asked for at most: 256 GiB of memory.
@@ -76,6 +52,8 @@ type OuterMap = ArrayOfMaps<MapData, Ring>;
 
 /// What is loaded.
 pub struct Kernel {
+    /// Dropped first, which detaches everything.
+    attached: AttachPoints,
     ebpf: Ebpf,
     control: Array<MapData, [u64; word::COUNT]>,
     tallies: Array<MapData, [u64; tally::COUNT]>,
@@ -89,7 +67,6 @@ pub struct Kernel {
     pub cpus: u32,
     /// Levels are exact, not the kernel's approximate ones.
     pub exact: bool,
-    pub probes: Vec<Probe>,
 }
 
 /// What the load needs to know.
@@ -136,12 +113,12 @@ impl Kernel {
         // The outer map's descriptor must live until every program is loaded.
         let (_outer, rings) = make_rings(&mut ebpf, cpus, &online, options)?;
 
-        let mut probes = attach_raw(&mut ebpf)?;
-        probes.extend(attach_calls(&mut ebpf)?);
+        let attached = AttachPoints::all(&mut ebpf)?;
         let Some(Map::Array(frames)) = ebpf.take_map("FRAMES") else {
             return Err(failed("find the map", "FRAMES"));
         };
         let kernel = Kernel {
+            attached,
             control: take(&mut ebpf, "CONTROL")?,
             tallies: take(&mut ebpf, "TALLIES")?,
             counters: take(&mut ebpf, "COUNTERS")?,
@@ -154,9 +131,14 @@ impl Kernel {
             ebpf,
             cpus,
             exact: exact > 0,
-            probes,
         };
         Ok((kernel, rings))
+    }
+
+    /// The attach points, and why some are missing.
+    #[must_use]
+    pub fn probes(&self) -> &[Probe] {
+        self.attached.probes()
     }
 
     /// Sets a word of the control row.
@@ -284,42 +266,8 @@ fn make_rings(
     Ok((outer, rings))
 }
 
-fn attach_raw(ebpf: &mut Ebpf) -> Result<Vec<Probe>, Failure> {
-    let mut probes = Vec::new();
-    for (name, tracepoint, needed) in RAW {
-        let program: &mut RawTracePoint = program(ebpf, name)?;
-        let attached = program.load().and_then(|()| program.attach(tracepoint).map(|_| ()));
-        match attached {
-            Ok(()) => probes.push(Probe { name: (*tracepoint).to_owned(), attached: true, reason: String::new() }),
-            Err(error) if *needed => return Err(failed(&format!("attach to the tracepoint {tracepoint}"), &error)),
-            Err(error) => {
-                probes.push(Probe { name: (*tracepoint).to_owned(), attached: false, reason: reason(&error) });
-            }
-        }
-    }
-    Ok(probes)
-}
-
-fn attach_calls(ebpf: &mut Ebpf) -> Result<Vec<Probe>, Failure> {
-    let mut probes = Vec::new();
-    for (name, prefix) in [(CALL_ENTER, "sys_enter"), (CALL_EXIT, "sys_exit")] {
-        let program: &mut TracePoint = program(ebpf, name)?;
-        program.load().map_err(|error| failed("load the programs for system calls", &error))?;
-        for call in CALLS {
-            let tracepoint = format!("{prefix}_{call}");
-            match program.attach("syscalls", &tracepoint) {
-                Ok(_) => probes.push(Probe { name: tracepoint, attached: true, reason: String::new() }),
-                Err(error) if *call == "mmap" => {
-                    return Err(failed(&format!("attach to the tracepoint syscalls:{tracepoint}"), &error));
-                }
-                Err(error) => probes.push(Probe { name: tracepoint, attached: false, reason: reason(&error) }),
-            }
-        }
-    }
-    Ok(probes)
-}
-
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Failure>
+/// A program of the object, by name.
+pub fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Failure>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
 {
@@ -336,7 +284,7 @@ where
 }
 
 /// An error of the kernel as a failure: what it means depends on the system's own error number.
-fn failed(act: &str, error: &(impl std::fmt::Display + ?Sized)) -> Failure {
+pub fn failed(act: &str, error: &(impl std::fmt::Display + ?Sized)) -> Failure {
     let why = error.to_string();
     Failure::new(
         Code::Kernel,
@@ -344,18 +292,6 @@ fn failed(act: &str, error: &(impl std::fmt::Display + ?Sized)) -> Failure {
         why,
         "run `pagetrace-user doctor`: it tells what this host lacks and what mends it",
     )
-}
-
-/// An error with all its causes, in one line.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn possible_cpus() -> Result<u32, Failure> {

@@ -10,6 +10,7 @@ mod capture;
 mod session;
 mod summary;
 
+mod attach;
 mod calibrate;
 mod frames;
 mod layout;

@@ -174,7 +174,7 @@ impl Work {
         let mut host = process::host_header();
         host.cpus = kernel.cpus;
         host.ring_bytes = options.ring.0;
-        host.probes.clone_from(&kernel.probes);
+        host.probes = kernel.probes().to_vec();
         host.notes = notes(options, &kernel);
         let mut route = Route::new(rule, Arc::clone(&self.store), Writer::start()?, host);
         route.skipped = calibrated;
