@@ -186,11 +186,11 @@ impl Check {
             }
             (None, Some(trailer)) => line("file", format!("complete; ended: {}", trailer.reason.escape_debug())),
         }
-        let each = self.bytes.checked_div(self.events).unwrap_or(0);
+        let each = if self.events == 0 { 0.0 } else { self.bytes as f64 / self.events as f64 };
         line(
             "read",
             format!(
-                "{} events in {} {}, {} ({each} B an event)",
+                "{} events in {} {}, {} ({each:.1} B an event)",
                 self.events,
                 self.blocks,
                 if self.go.is_some() { "buffers" } else { "blocks" },
@@ -211,7 +211,11 @@ impl Check {
             let (records, own) = (trailer.records, trailer.own_events);
             line("events", format!("{} = {records} records + {own} of the recorder", trailer.events));
             let (decoded, written, skipped) = (trailer.decoded, trailer.written, trailer.skipped);
-            line("session", format!("{decoded} decoded = {written} written + {skipped} skipped"));
+            if trailer.counters.is_empty() && decoded == 0 {
+                line("session", "not known: the file was closed before the session ended".to_owned());
+            } else {
+                line("session", format!("{decoded} decoded = {written} written + {skipped} skipped"));
+            }
             for row in &trailer.counters {
                 let (cpu, layer) = (row.cpu, row.layer.escape_debug());
                 let (seen, emitted, filtered, dropped) = (row.seen, row.emitted, row.filtered, row.dropped);

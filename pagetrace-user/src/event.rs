@@ -89,7 +89,8 @@ pub enum Body {
 
     // ---- from the recorder ----
     /// A reading of /proc begins: whatever was known of the mappings (when `maps`) and of the resident pages in
-    /// `range` is replaced by the rows that follow at the same time.
+    /// `range` is replaced by the rows that follow at the same time. An empty one without `maps` ends a reading of
+    /// everything: the rows before it were all.
     Reading { why: Why, range: Range, maps: bool },
     /// A mapping that exists. `name` is the kernel's (`[heap]`, `[stack]`, `[anon:...]`, ...), empty for none.
     BaselineMap { range: Range, prot: u32, shared: bool, file: Option<FileId>, offset: Bytes, name: String },

@@ -116,7 +116,11 @@ impl Store {
                         Code::Failed,
                         format!("cannot make {}", self.directory.path.join(part).display()),
                         io::Error::from(error).to_string(),
-                        "make room or get the right to write there, or choose another directory with -o DIR",
+                        if error == rustix::io::Errno::MFILE {
+                            "allow more open files: ulimit -n 65536"
+                        } else {
+                            "make room or get the right to write there, or choose another directory with -o DIR"
+                        },
                     ));
                 }
             }

@@ -159,6 +159,7 @@ impl Capture {
         self.settle();
         self.kernel.walk()?;
         self.settle();
+        self.look();
         self.route.keep_house(clock::now());
         self.route.open_all();
         // Who came last has a baseline too.
@@ -264,6 +265,8 @@ impl Capture {
         }
         if now.since(self.housed) >= HOUSE_PERIOD {
             self.housed = now;
+            // A gap belongs into the files of those too whose end is noticed now.
+            self.look();
             self.route.keep_house(now);
         }
         if self.walk_due.is_some_and(|due| due <= now) {

@@ -31,7 +31,12 @@ impl Stopped {
             Failure::new(Code::NoTarget, format!("cannot run {name}"), why, "check the program's name and path")
         };
         if find_program(name).is_none() {
-            return Err(failed("there is no such program".to_owned()));
+            return Err(if std::path::Path::new(name).exists() {
+                let fix = format!("chmod +x {name}, or name what runs it, as in -- python3 {name}");
+                Failure::new(Code::NoTarget, format!("cannot run {name}"), "it is not an executable file", fix)
+            } else {
+                failed("there is no such program".to_owned())
+            });
         }
         let child = Command::new("/proc/self/exe").arg(STAGE).args(words).spawn();
         let child = child.map_err(|error| failed(error.to_string()))?;

@@ -52,12 +52,12 @@ fn check(options: &RecordOptions) -> Result<(), Failure> {
     let missing = host::missing_capabilities().map_err(|error| {
         Failure::new(Code::Privilege, "cannot read our own privileges", error.to_string(), "run with sudo")
     })?;
-    if let Some(first) = missing.first() {
+    if !missing.is_empty() {
         let names: Vec<String> = missing.iter().map(|need| need.capability.to_string()).collect();
         return Err(Failure::new(
             Code::Privilege,
             "cannot record",
-            format!("this process lacks {} ({})", names.join(", "), first.purpose),
+            format!("this process lacks {}", names.join(", ")),
             "run it with sudo: sudo pagetrace-user ...",
         ));
     }

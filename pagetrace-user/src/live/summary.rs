@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::event::Trailer;
 use crate::failure::{Code, Failure};
-use crate::live::clock;
 use crate::live::route::FileReport;
 use crate::units::{Bytes, Nanos};
 
@@ -56,7 +55,7 @@ impl Summary<'_> {
     }
 
     fn seconds(&self) -> f64 {
-        clock::now().since(self.began).as_secs_f64()
+        Nanos(self.trailer.end).since(self.began).as_secs_f64()
     }
 
     fn text(&self) -> String {
@@ -66,11 +65,14 @@ impl Summary<'_> {
             let path = file.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
             text.push_str(&format!("{path}: {} events, {}\n", file.events, Bytes(file.bytes)));
         }
+        if self.files.is_empty() {
+            text.push_str("no process was recorded: none that was chosen ran meanwhile\n");
+        }
         if self.files.len() > LISTED {
             text.push_str(&format!("... and {} more files\n", self.files.len() - LISTED));
         }
         text.push_str(&format!(
-            "{} after {:.1} s: {} events written, {} lost, {} late; recorder: {:.2} s of CPU, {} at most\n",
+            "{} after {:.1} s: {} records of the kernel, {} lost, {} late; recorder: {:.2} s of CPU, {} at most\n",
             trailer.reason,
             self.seconds(),
             trailer.written,

@@ -178,7 +178,7 @@ impl State {
     /// The events have ended; `whole`: as they should, so that a reading at the very end is complete.
     pub fn finish(&mut self, whole: bool) {
         match self.reading.take() {
-            Some(open) if whole => self.close_reading(open),
+            Some(open) if whole || open.is_end_mark() => self.close_reading(open),
             Some(open) => self.undo_reading(open),
             None => {}
         }

@@ -31,6 +31,13 @@ pub(super) struct Open {
     rows: u64,
 }
 
+impl Open {
+    /// Whether it replaces nothing: it only says that the rows before it were all.
+    pub(super) fn is_end_mark(&self) -> bool {
+        self.range.is_empty() && self.mappings_before.is_none()
+    }
+}
+
 /// A reading of everything that has come to `upto`.
 #[derive(Clone, Copy)]
 pub(super) struct Pass {

@@ -32,7 +32,8 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         kernel: header.kernel.clone(),
         boot_id: header.boot_id.clone(),
         from_ns: from.0,
-        to_ns: trailer.map_or(tally.last.0, |trailer| trailer.end).max(from.0),
+        // A process that has ended was recorded until then, however long the session went on.
+        to_ns: trailer.filter(|_| !state.ended()).map_or(tally.last.0, |trailer| trailer.end).max(from.0),
         from_wall_ns: header.clock_wall.saturating_add(from.0).saturating_sub(header.clock_monotonic),
         events: outcome.events,
         file_state: match (outcome.is_whole(), &outcome.damage) {

@@ -138,7 +138,7 @@ fn session(report: &Report, out: &mut String) -> fmt::Result {
         line(
             out,
             "session",
-            &format!("{} skipped: not understood, or of no process that is recorded", many(skipped, "record")),
+            &format!("{} skipped, such as those of processes that are not recorded", many(skipped, "record")),
         )?;
     }
     if let Some(frames) = report.frames_unjoined.filter(|&frames| frames > 0) {

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use crate::event::{Body, Why};
 use crate::live::capture::{Capture, REPAIR_SHARE};
 use crate::live::clock;
-use crate::live::maps::Name;
+use crate::live::maps::{Name, USER_END};
 use crate::live::process;
 use crate::live::reading::{Reading, Step, word_of};
 use crate::live::route::REPAIR_PAUSE;
@@ -93,6 +93,9 @@ impl Capture {
                 }
             }
             Step::Done => {
+                // Nothing is missing, should the recorder end here: the rows before it were all.
+                let end = Range { start: USER_END, end: USER_END };
+                target.push_own(at, 0, Body::Reading { why, range: end, maps: false }, writer);
                 let took = clock::now().since(reading.began);
                 let pause = REPAIR_PAUSE.0.max(took.0.saturating_mul(REPAIR_SHARE));
                 if reading.disturbed && why != Why::End {
