@@ -1,7 +1,7 @@
 //! A recorder that is killed: what it had is readable, the kernel forgets it, and the next one starts at once.
 
 use crate::accounts::names_in;
-use crate::procfs::{BpfObject, bpf_objects};
+use crate::procfs::{BpfObject, bpf_objects, rss_bytes};
 use crate::programs::Target;
 use crate::recorder::{Recorder, run, run_command};
 use crate::stage::{Stage, monotonic_ns, wait_for};
@@ -64,6 +64,29 @@ fn kill_in_a_flood(stage: &Stage, name: &str) -> u64 {
         left.is_empty().then_some(())
     });
     killed.saturating_sub(last)
+}
+
+#[test]
+fn with_a_target_that_does_nothing() {
+    let stage = Stage::enter("killed");
+    let traces = stage.directory("traces");
+    let target = Target::start("touch", ["mixed".as_ref(), stage.path().as_os_str()]).ready();
+    target.freeze();
+    let recorder = Recorder::of_pid(&traces, target.pid());
+    let read = || {
+        let name = names_in(&traces).into_iter().find(|name| name.ends_with(".part"))?;
+        let report = run(["report".as_ref(), "--json".as_ref(), traces.join(name).as_os_str()]);
+        serde_json::from_str::<serde_json::Value>(&report.stdout).ok()
+    };
+    // No event comes after the baseline that could tell its end.
+    wait_for("the baseline in the unfinished file", || read()?["baseline"].is_object().then_some(()));
+    recorder.kill();
+
+    let report = read().expect("a report of the unfinished file");
+    let rss = rss_bytes(target.pid());
+    assert_eq!(report["baseline"]["rss_bytes"], rss, "{report}");
+    assert_eq!(report["unexplained_bytes"], 0, "{report}");
+    target.kill();
 }
 
 /// Whether `bpftool` still shows it. Numbers are not given out again.
