@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn versions_are_read_from_releases() {
         for (release, expected) in [
-            ("6.18.44-fc-v669", Some((6, 18))),
+            ("6.18.44-cloud-amd64", Some((6, 18))),
             ("5.10.0-30-amd64", Some((5, 10))),
             ("6.2", Some((6, 2))),
             ("7.1-rc3", Some((7, 1))),

@@ -39,7 +39,10 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Where `unsafe` may stand, as a file or as a folder with a slash at its end, and why.
 const UNSAFE: &[(&str, &str)] = &[
     ("pagetrace-ebpf/src/", "programs read kernel memory through raw pointers"),
-    ("pagetrace-user/src/live/", "system calls that no crate has, and records as the kernel writes them"),
+    ("pagetrace-user/src/live/calibrate.rs", "touches memory of its own to see what the kernel says of it"),
+    ("pagetrace-user/src/live/frames.rs", "maps the kernel's table of owners"),
+    ("pagetrace-user/src/live/load.rs", "a row of a kernel map as plain bytes"),
+    ("pagetrace-user/src/live/pagemap.rs", "PAGEMAP_SCAN, which no crate has"),
 ];
 
 /// Files of more than [`LONGEST`] lines, and what keeps them whole.
