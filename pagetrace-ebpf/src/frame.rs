@@ -23,21 +23,26 @@ const MEMBER_ANON: u64 = 1;
 /// `___GFP_MOVABLE`: pages of users and of the page cache; page tables and slabs lack it.
 const GFP_MOVABLE: u64 = 0x08;
 /// `___GFP_WRITE`, `___GFP_NOWARN`, `___GFP_NORETRY`: the page cache's writes and read-ahead, never an anonymous page.
-const GFP_CACHE: u64 = 0x1000 | 0x2000 | 0x1_0000;
+const GFP_CACHE: u64 = 0x1000 | GFP_READ_AHEAD;
+/// `___GFP_NOWARN` and `___GFP_NORETRY` together.
+const GFP_READ_AHEAD: u64 = 0x2000 | 0x1_0000;
 
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
 pub fn pt_page_alloc(ctx: RawTracePointContext) {
     let Some(hook) = Hook::enter() else { return };
     let page: u64 = ctx.arg(0);
-    if page != 0 && ctx.arg::<u64>(2) & GFP_MOVABLE != 0 {
+    let (order, gfp) = (ctx.arg::<u64>(1) & 15, ctx.arg::<u64>(2));
+    // Read-ahead in the middle of a fault is not what the fault was given. (Huge pages have its flags, but not its order.)
+    let is_read_ahead = order == 0 && gfp & GFP_READ_AHEAD == GFP_READ_AHEAD;
+    if page != 0 && gfp & GFP_MOVABLE != 0 && !is_read_ahead {
         // A thread that faulted from its own code is in that fault while the kernel holds an exception's registers.
         if let Some(thread) = owner::thread_if_any(bpf_get_current_pid_tgid() as u32)
             && (thread.from_user == 0 || task::is_in_exception())
         {
             thread.frame_page = page;
-            thread.frame_order = ctx.arg::<u64>(1) & 15;
+            thread.frame_order = order;
             thread.allocations += 1;
-            if ctx.arg::<u64>(2) & GFP_CACHE != 0 {
+            if gfp & GFP_CACHE != 0 {
                 thread.copies = 0;
             }
         }
