@@ -26,14 +26,17 @@ const GFP_MOVABLE: u64 = 0x08;
 const GFP_CACHE: u64 = 0x1000 | GFP_READ_AHEAD;
 /// `___GFP_NOWARN` and `___GFP_NORETRY` together.
 const GFP_READ_AHEAD: u64 = 0x2000 | 0x1_0000;
+/// `___GFP_NOMEMALLOC`: a part of `GFP_TRANSHUGE_LIGHT`.
+const GFP_NOMEMALLOC: u64 = 0x8_0000;
 
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
 pub fn pt_page_alloc(ctx: RawTracePointContext) {
     let Some(hook) = Hook::enter() else { return };
     let page: u64 = ctx.arg(0);
     let (order, gfp) = (ctx.arg::<u64>(1) & 15, ctx.arg::<u64>(2));
-    // Read-ahead in the middle of a fault is not what the fault was given. (Huge pages have its flags, but not its order.)
-    let is_read_ahead = order == 0 && gfp & GFP_READ_AHEAD == GFP_READ_AHEAD;
+    // Read-ahead in the middle of a fault is not what the fault was given. (Huge anonymous pages may have its flags, but
+    // with one more.)
+    let is_read_ahead = gfp & (GFP_READ_AHEAD | GFP_NOMEMALLOC) == GFP_READ_AHEAD;
     if page != 0 && gfp & GFP_MOVABLE != 0 && !is_read_ahead {
         // A thread that faulted from its own code is in that fault while the kernel holds an exception's registers.
         if let Some(thread) = owner::thread_if_any(bpf_get_current_pid_tgid() as u32)
