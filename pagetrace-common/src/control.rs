@@ -55,6 +55,9 @@ pub const COUNTER_WORDS: usize = LAYERS * COLUMNS;
 /// Frames in one row of the map `FRAMES`.
 pub const FRAMES_PER_ROW: u32 = 1024;
 
+/// In place of an owner: a thread allocated the frame in a fault, and no counter has told yet whose it became.
+pub const NOBODY_YET: u32 = u32::MAX;
+
 /// The layer whose counters a record of this kind belongs to.
 #[must_use]
 pub const fn layer_of(kind: u8) -> usize {

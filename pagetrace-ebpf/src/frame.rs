@@ -3,11 +3,12 @@
 //!
 //! An allocation is only noted, for the change of a counter that completes it (`rss`): it counts as filtered. A copy on
 //! write of an anonymous page changes no counter: its frame is told at the thread's next fault, memory call or end.
-//! A freed frame is joined to its owner by the table `FRAMES`.
+//! A freed frame is joined to its owner by the table `FRAMES`. One that goes back in the fault that allocated it was not
+//! for that fault: where a page of a file is locked, the kernel gives up and faults once more.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use pagetrace_common::{
-    control::{FRAMES_PER_ROW, LAYER_PAGE, tally, word},
+    control::{FRAMES_PER_ROW, LAYER_PAGE, NOBODY_YET, tally, word},
     record,
 };
 
@@ -45,6 +46,10 @@ pub fn pt_page_alloc(ctx: RawTracePointContext) {
             thread.frame_page = page;
             thread.frame_order = order;
             thread.allocations += 1;
+            if let Some(slot) = frame_slot(number_of(page)) {
+                // SAFETY: a place in the map's row; the frame is the thread's alone until it is mapped.
+                unsafe { *slot = NOBODY_YET };
+            }
             if gfp & GFP_CACHE != 0 {
                 thread.copies = 0;
             }
@@ -56,11 +61,23 @@ pub fn pt_page_alloc(ctx: RawTracePointContext) {
 #[raw_tracepoint(tracepoint = "mm_page_free")]
 pub fn pt_page_free(ctx: RawTracePointContext) {
     let Some(hook) = Hook::enter() else { return };
-    let pfn = number_of(ctx.arg(0));
+    let page: u64 = ctx.arg(0);
+    let pfn = number_of(page);
     let Some(slot) = frame_slot(pfn) else { return hook.filter(LAYER_PAGE) };
     // SAFETY: a place in the map's row; a frame is freed once, by one CPU.
     let number = unsafe { *slot };
     if number == 0 {
+        return hook.filter(LAYER_PAGE);
+    }
+    if number == NOBODY_YET {
+        // SAFETY: as above.
+        unsafe { *slot = 0 };
+        if let Some(thread) = owner::thread_if_any(bpf_get_current_pid_tgid() as u32)
+            && thread.allocations == 1
+            && thread.frame_page == page
+        {
+            thread.allocations = 0;
+        }
         return hook.filter(LAYER_PAGE);
     }
     let order = ctx.arg::<u64>(1) & 15;

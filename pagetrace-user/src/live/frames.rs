@@ -1,14 +1,14 @@
 //! The table of frames' owners, as the recorder writes to it: what a reading finds resident gets an owner, so that
 //! its going is seen.
 //!
-//! *Units.* One `u32` a frame: the owner's number, 0 for none.
+//! *Units.* One `u32` a frame: the owner's number; 0 for none, [`NOBODY_YET`] for one that a fault got.
 //! *Bound.* At most [`WINDOW_BYTES`] of the table are mapped at a time: a mapped window is resident at once.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::MapData;
-use pagetrace_common::control::FRAMES_PER_ROW;
+use pagetrace_common::control::{FRAMES_PER_ROW, NOBODY_YET};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Bytes of the table that are mapped at a time: the owners of 4 GiB of memory.
@@ -71,7 +71,9 @@ impl FrameTable {
             if index < count as usize {
                 // SAFETY: inside the mapping, aligned; the kernel's programs use the word too, hence atomic.
                 let slot = unsafe { AtomicU32::from_ptr(base.cast::<u32>().add(index)) };
-                let _ = slot.compare_exchange(0, owner, Ordering::Relaxed, Ordering::Relaxed);
+                for none in [0, NOBODY_YET] {
+                    let _ = slot.compare_exchange(none, owner, Ordering::Relaxed, Ordering::Relaxed);
+                }
             }
         }
         // SAFETY: the mapping made above, no longer used.

@@ -129,16 +129,7 @@ impl ActsLog {
                 .into_iter()
                 .filter(|line| begin <= line.ts && line.ts <= end && line.layer == "page" && self.covers(line.addr))
                 .collect();
-            let mut touches = touches_told(&inside);
-            // Where the kernel allocates more than once in a fault, as when it reads the file ahead, which frame the fault
-            // was given is told by level only. That is rare: once a thread at most.
-            let by_level = thread.touches.iter().zip(&mut touches);
-            if let Some((logged, told)) = by_level.into_iter().find(|(logged, told)| logged != told)
-                && logged.frame == "anon"
-                && told.frame == "none"
-            {
-                told.frame = logged.frame.clone();
-            }
+            let touches = touches_told(&inside);
             assert_same(
                 &format!("faults of thread {tid}, and their frames"),
                 &thread.touches.iter().collect::<Vec<_>>(),
