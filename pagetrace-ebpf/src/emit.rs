@@ -16,6 +16,9 @@ use crate::{
     maps::{COUNTERS, RINGS, add, control},
 };
 
+/// Payload of a record that fills a cache line.
+pub const PADDED_WORDS: usize = 5;
+
 /// One run of a program: its CPU and its counters.
 #[derive(Clone, Copy)]
 pub struct Hook {
@@ -75,22 +78,32 @@ impl Hook {
     ) -> bool {
         let layer = layer_of(kind);
         self.count(layer, SEEN);
+        let head = [record::head(kind, flags, self.cpu, owner), acting];
+        let is_padded = PAYLOAD < PADDED_WORDS && layout::LEAST_WORDS.load() == PADDED_WORDS as u64;
+        let is_in = if is_padded {
+            self.put::<PAYLOAD, PADDED_WORDS>(head, payload)
+        } else {
+            self.put::<PAYLOAD, PAYLOAD>(head, payload)
+        };
+        self.count(layer, if is_in { EMITTED } else { DROPPED });
+        is_in
+    }
+
+    /// Puts a record into the CPU's ring, in a space for `SPACE` words of payload, `PAYLOAD` or more. False: it is full.
+    #[inline(always)]
+    fn put<const PAYLOAD: usize, const SPACE: usize>(self, head: [u64; 2], payload: [u64; PAYLOAD]) -> bool {
         let entry = match RINGS.get(self.cpu) {
-            Some(ring) => ring.reserve_untyped::<Record<PAYLOAD>>(0),
+            Some(ring) => ring.reserve_untyped::<Record<SPACE>>(0),
             None => None,
         };
-        let Some(mut entry) = entry else {
-            self.count(layer, DROPPED);
-            return false;
-        };
-        let at = entry.as_mut_ptr();
-        // SAFETY: the reserved space has the record's size and alignment.
+        let Some(mut entry) = entry else { return false };
+        let at = entry.as_mut_ptr().cast::<Record<PAYLOAD>>();
+        // SAFETY: the reserved space has the alignment and at least the size of the record.
         unsafe {
-            (*at).head = [bpf_ktime_get_ns(), record::head(kind, flags, self.cpu, owner), acting];
+            (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
             (*at).payload = payload;
         }
         entry.submit(layout::SUBMIT_FLAGS.load());
-        self.count(layer, EMITTED);
         true
     }
 }

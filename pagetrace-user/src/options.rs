@@ -25,6 +25,10 @@ pub struct RecordOptions {
     pub ring: Bytes,
     /// One ring for all CPUs, to measure what that costs (`--one-ring`, hidden).
     pub one_ring: bool,
+    /// Let programs wake the recorder, to measure what that costs (`--wake-ups`, hidden).
+    pub wake_ups: bool,
+    /// Records of a cache line each, to measure what that costs (`--padded`, hidden).
+    pub padded: bool,
     /// Attach everything and want nothing, to measure what the attach points alone cost (`--empty`, hidden).
     pub empty: bool,
     /// How long to look at empty rings before sleeping (`--spin-time`).

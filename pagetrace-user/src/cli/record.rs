@@ -100,6 +100,16 @@ pub struct RecordArgs {
     #[arg(env = "PAGETRACE_ONE_RING", hide_env = true, hide = true)]
     one_ring: bool,
 
+    /// Let programs wake the recorder, to measure what that costs
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_WAKE_UPS", hide_env = true, hide = true)]
+    wake_ups: bool,
+
+    /// Records of a cache line each, to measure what that costs
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_PADDED", hide_env = true, hide = true)]
+    padded: bool,
+
     /// Attach everything and want nothing, to measure what the attach points alone cost
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
     #[arg(env = "PAGETRACE_EMPTY", hide_env = true, hide = true)]
@@ -123,6 +133,8 @@ impl RecordArgs {
             force: self.force,
             ring: self.ring,
             one_ring: self.one_ring,
+            wake_ups: self.wake_ups,
+            padded: self.padded,
             empty: self.empty,
             spin_time: self.spin_time,
             max_loss: self.max_loss,
@@ -246,6 +258,8 @@ mod tests {
             "--ring",
             "64K",
             "--one-ring",
+            "--wake-ups",
+            "--padded",
             "--spin-time",
             "0us",
             "--max-loss",
@@ -255,7 +269,8 @@ mod tests {
         ])
         .unwrap();
         assert!(matches!(options.select, Select::Pids(pids) if pids == [Pid(7), Pid(8)]));
-        assert!(options.follow && options.force && options.one_ring && options.json && options.quiet);
+        assert!(options.follow && options.force && options.json && options.quiet);
+        assert!(options.one_ring && options.wake_ups && options.padded);
         assert_eq!(options.duration, Some(Duration::from_secs(30)));
         assert_eq!(options.directory, Path::new("/tmp/x"));
         assert_eq!(options.prefix.as_deref(), Some("before"));

@@ -29,6 +29,8 @@ const PAGE_STRUCT_BYTES: u64 = 64;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 /// `BPF_EXIST`: change only what is there.
 const BPF_EXIST: u64 = 2;
+/// Words of payload of a record that fills a cache line.
+const PADDED_WORDS: u64 = 5;
 /// `BPF_RB_NO_WAKEUP`: the reader looks by itself.
 const NO_WAKEUP: u64 = 1;
 
@@ -73,6 +75,8 @@ pub struct Kernel {
 pub struct LoadOptions {
     pub ring_bytes: u32,
     pub one_ring: bool,
+    pub wake_ups: bool,
+    pub padded: bool,
 }
 
 impl Kernel {
@@ -103,7 +107,10 @@ impl Kernel {
             loader.override_global(name.as_str(), value, false);
         }
         loader.override_global("EXACT_CPUS", &exact, true);
-        loader.override_global("SUBMIT_FLAGS", &NO_WAKEUP, true);
+        let submit_flags = if options.wake_ups { 0 } else { NO_WAKEUP };
+        loader.override_global("SUBMIT_FLAGS", &submit_flags, true);
+        let least_words: u64 = if options.padded { PADDED_WORDS } else { 0 };
+        loader.override_global("LEAST_WORDS", &least_words, true);
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pagetrace-ebpf"));
         let mut ebpf = loader.load(object).map_err(|error| failed("load the eBPF object", &error))?;
         let types = walk_types(layout.get("WALK_TYPE").copied().unwrap_or(0));

@@ -164,7 +164,8 @@ impl Work {
         let rule = Rule::new(&options.select)?;
         let layout = layout::read()?;
         let ring_bytes = u32::try_from(options.ring.0).unwrap_or(u32::MAX);
-        let load = LoadOptions { ring_bytes, one_ring: options.one_ring };
+        let load =
+            LoadOptions { ring_bytes, one_ring: options.one_ring, wake_ups: options.wake_ups, padded: options.padded };
         let (mut kernel, mut rings) = Kernel::load(&layout, &load)?;
         let calibrated = calibrate::vmemmap(&mut kernel, &mut rings)?;
         let zero = calibrate::zero_frames();

@@ -73,7 +73,7 @@ pub fn bench(arguments: &[OsString]) -> Result<()> {
     println!("medians of {runs} alternating runs");
     let touch = bench.page_touch()?;
     let bystander = bench.bystander()?;
-    bench.both_cpus()?;
+    bench.choices()?;
     bench.malloc()?;
 
     println!("\ngoals");
@@ -171,16 +171,19 @@ impl Bench {
         Ok(added(&calls[1], &calls[0], 0))
     }
 
-    /// Two processes on two CPUs touch pages at once: a ring for each CPU against one for all.
-    fn both_cpus(&self) -> Result<()> {
+    /// Two processes on two CPUs touch pages at once: what was chosen against what else could have been.
+    fn choices(&self) -> Result<()> {
         if self.cpu == 0 {
-            println!("\none ring a CPU against one ring: not measured, this machine has one CPU");
+            println!("\nchoices: not measured, this machine has one CPU");
             return Ok(());
         }
         let tools = [
             (Tool::Nobody, "nobody"),
-            (Tool::Pagetrace(&[]), "one ring a CPU"),
-            (Tool::Pagetrace(&["--one-ring"]), "one ring for all"),
+            (Tool::Pagetrace(&[]), "as it is"),
+            (Tool::Pagetrace(&["--one-ring"]), "one ring for all CPUs"),
+            (Tool::Pagetrace(&["--padded"]), "records of a cache line each"),
+            (Tool::Pagetrace(&["--wake-ups"]), "programs wake the recorder"),
+            (Tool::Pagetrace(&["--spin-time", "10s"]), "the recorder never sleeps"),
         ];
         let samples = self.alternate(&tools.map(|(tool, _)| tool), |tool| {
             let mut workloads = [self.workload.start(Act::Touch, 0)?, self.workload.start(Act::Touch, self.cpu)?];
@@ -202,15 +205,16 @@ impl Bench {
             // Each says two figures: touch, and touch with give-back.
             Ok(Sample { figures: vec![(figures[0] + figures[2]) / 2.0], outcome })
         })?;
-        println!("\nfirst touch of a page on two CPUs at once");
-        println!("{:40}{:>10}{:>10}{:>10}{:>10}", "recorded into", "ns", "added", "events", "lost");
+        println!("\nfirst touch of a page on two CPUs at once: what was chosen, and what else could have been");
+        println!("{:40}{:>10}{:>10}{:>10}{:>10}{:>10}", "recorded", "ns", "added", "events", "lost", "CPU s/M");
         for ((tool, name), sample) in tools.iter().zip(&samples) {
             let of = |figure: fn(&Sample) -> f64| median(sample.iter().map(figure));
             print!("{name:40}{:>10.0}", of(|sample| sample.figures[0]));
             if *tool != Tool::Nobody {
                 let (events, lost) =
                     (of(|sample| sample.outcome.events as f64), of(|sample| sample.outcome.lost as f64));
-                print!("{:>10.0}{events:>10.0}{lost:>10.0}", added(sample, &samples[0], 0));
+                let cpu = of(|sample| cpu_seconds_a_million(&sample.outcome));
+                print!("{:>10.0}{events:>10.0}{lost:>10.0}{cpu:>10.2}", added(sample, &samples[0], 0));
             }
             println!();
         }
