@@ -133,10 +133,15 @@ fn a_part_that_was_left_is_kept() {
     let store = open(temp.path()).unwrap();
     let mut file = create(&store).unwrap();
     file.append(b"left").unwrap();
-    let left = file.keep_part();
+    let left = file.path();
+    file.keep_part();
     let next = create(&store).unwrap();
     assert_ne!(next.path(), left);
     assert_eq!(fs::read(left).unwrap(), b"left");
+    // There is nothing in this one.
+    let empty = next.path();
+    next.keep_part();
+    assert!(!empty.exists());
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub fn duration(text: &str) -> Result<Duration, BadValue> {
         "s" => 1_000_000,
         "m" => 60_000_000,
         "h" => 3_600_000_000,
+        "" if number == 0 => return Err(BadValue::new("a duration needs a unit", FIX)),
         "" => return Err(BadValue::new("a duration needs a unit", format!("write {number}s for {number} seconds"))),
         _ => return Err(BadValue::new(format!("{unit:?} is no unit of time"), FIX)),
     };

@@ -153,8 +153,12 @@ impl Pagemap {
         // live through the call. (The number of regions written shows in the first one left at zero.)
         unsafe { ioctl(&self.file, Updater::<PAGEMAP_SCAN, ScanArgument>::new(&mut argument)) }?;
         let found = regions.iter().take_while(|region| region.end != 0);
-        let regions = found.map(|region| Range { start: region.start, end: region.end }).collect();
-        let end = if argument.walk_end == 0 { range.end } else { argument.walk_end };
+        let regions: Vec<Range> = found.map(|region| Range { start: region.start, end: region.end }).collect();
+        let found_pages = regions.iter().map(|region| region.pages().0).fold(0, u64::saturating_add);
+        // NOTE: where the kernel's own buffer of regions fills up on the way, `walk_end` says how far it had come then,
+        // though the walk went on (fs/proc/task_mmu.c, 6.7 to 6.18). Only one that was cut short ends there.
+        let last = regions.last().map_or(range.start, |region| region.end);
+        let end = if found_pages >= pages { argument.walk_end.max(last) } else { range.end };
         Ok(Scanned { regions, end })
     }
 }

@@ -139,8 +139,9 @@ async fn supervise(options: RecordOptions, store: &Arc<Store>) -> Result<Code, F
                 if interrupts > 1 {
                     control.abort();
                     return match tokio::time::timeout(ABORT_PATIENCE, &mut ended).await {
-                        Ok(Ok(result)) => result,
-                        // It is stuck, in a write for instance: the process ends without it.
+                        Ok(Ok(Err(failure))) => Err(failure),
+                        // Whatever was finished before is finished, but it was not waited for to the end. Or it is
+                        // stuck, in a write for instance: the process ends without it.
                         _ => Ok(Code::Aborted),
                     };
                 }

@@ -114,11 +114,12 @@ fn work(receiver: &Receiver<Work>, written: &Mutex<Written>) {
             Work::Append(number, bytes) => {
                 let Some(file) = files.get_mut(&number) else { continue };
                 if let Err(error) = file.append(&bytes) {
+                    let kept = if file.length() > 0 { "; what was written before is whole" } else { "" };
                     let failure = Failure::new(
                         Code::Failed,
                         format!("cannot write {}", file.path().display()),
                         error.to_string(),
-                        "free some space, or choose another directory with -o; what was written before is whole",
+                        format!("free some space, or choose another directory with -o{kept}"),
                     );
                     lock(written).failure.get_or_insert(failure);
                     // Nothing is put after a gap: the file stays as it is, unfinished.
@@ -144,5 +145,9 @@ fn work(receiver: &Receiver<Work>, written: &Mutex<Written>) {
                 }
             }
         }
+    }
+    // Those that nobody finished.
+    for (_, file) in files {
+        file.keep_part();
     }
 }

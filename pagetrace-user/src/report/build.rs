@@ -154,12 +154,13 @@ fn class_line(class: Class, now: &Ledger, base: Option<&Ledger>) -> ClassLine {
 }
 
 fn member_line(member: Member, ledger: &Ledger) -> MemberLine {
-    let pages = ledger.pages_of(member).bytes();
+    let (pages, unplaced) = (ledger.pages_of(member).bytes(), ledger.unplaced(member).bytes());
     MemberLine {
         member: member.word(),
         level_bytes: ledger.levels.of(member).map(|level| level.bytes().0),
         pages_bytes: pages.0,
-        unexplained_bytes: difference(pages, ledger.level(member).bytes()),
+        unplaced_bytes: unplaced.0,
+        unexplained_bytes: difference(Bytes(pages.0.saturating_add(unplaced.0)), ledger.level(member).bytes()),
     }
 }
 

@@ -190,6 +190,8 @@ pub struct MemberLine {
     /// `null`: the trace never told it, and the page set stands in for it.
     pub level_bytes: Option<u64>,
     pub pages_bytes: u64,
+    /// Of files and shared memory: known by the counter only, and in the member's class all the same.
+    pub unplaced_bytes: u64,
     pub unexplained_bytes: i64,
 }
 

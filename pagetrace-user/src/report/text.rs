@@ -193,17 +193,15 @@ fn books(report: &Report, out: &mut String) -> fmt::Result {
         if member.level_bytes.is_none() && member.pages_bytes > 0 {
             writeln!(out, "  the kernel's {} counter was never told: its pages stand in for it", member.member)?;
         } else if member.unexplained_bytes != 0 {
-            let cause = match member.member {
-                "file" if member.unexplained_bytes > 0 => {
-                    " (a fault maps its neighbours in the file too; a reading places them)"
-                }
-                _ => "",
-            };
+            writeln!(out, "  unexplained in the {} counter: {}", member.member, signed(member.unexplained_bytes))?;
+        }
+        if member.unplaced_bytes > 0 {
             writeln!(
                 out,
-                "  unexplained in the {} counter: {}{cause}",
+                "  in class {}: {} by the counter alone, place not known (a fault maps its neighbours in the file too; a \
+                 reading places them)",
                 member.member,
-                signed(member.unexplained_bytes)
+                Bytes(member.unplaced_bytes)
             )?;
         }
     }

@@ -93,10 +93,13 @@ impl TraceFile {
         Ok(self.directory_path.join(name))
     }
 
-    /// Leaves it as a `.part`: it is not whole, but readable.
-    pub fn keep_part(self) -> PathBuf {
+    /// Leaves it as a `.part`: it is not whole, but readable. One in which there is nothing is removed.
+    pub fn keep_part(self) {
+        if self.length == 0 {
+            return self.discard();
+        }
+        // What cannot be made durable now may still be read.
         let _ = self.file.sync_all();
-        self.path()
     }
 
     /// Removes it.

@@ -193,6 +193,22 @@ fn a_directory_that_fills_up_meanwhile() {
 }
 
 #[test]
+fn a_directory_with_room_for_some_files_only() {
+    let stage = Stage::enter("bad");
+    let tiny = Tmpfs::mount(stage.directory("tiny"), "size=16k");
+    let _others: Vec<Target> = (0..6).map(|_| living()).collect();
+    let recording = Recorder::launch(&tiny.0, ["-a", "-d", "30s"]).ended();
+    assert_eq!(recording.code, Some(FAILED), "{recording:?}");
+    assert!(recording.stderr.contains("No space"), "{recording:?}");
+    for name in names_in(&tiny.0) {
+        let file = tiny.0.join(&name);
+        assert!(std::fs::metadata(&file).unwrap().len() > 0, "{name} is empty");
+        let ran = run(["check".as_ref(), file.as_os_str()]);
+        assert!(matches!(ran.code, Some(0 | DAMAGED)), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_live_recorders_directory_is_shared() {
     let stage = Stage::enter("bad");
     let traces = stage.join("traces");

@@ -146,6 +146,23 @@ fn at_once_by_a_second_interrupt() {
     target.finish();
 }
 
+#[test]
+fn with_130_by_a_second_interrupt_until_the_last_moment() {
+    let stage = Stage::enter("ends");
+    let target = Target::start("touch", ["named", "ending"]).ready();
+    for pause_ms in [0, 5] {
+        let traces = stage.join(&format!("traces-{pause_ms}"));
+        let mut recorder = Recorder::of_pid(&traces, target.pid());
+        while recorder.is_running() {
+            // It may end at any moment.
+            let _ = try_send(recorder.pid(), Signal::INT);
+            std::thread::sleep(Duration::from_millis(pause_ms));
+        }
+        let recording = recorder.ended();
+        assert_eq!(recording.code, Some(130), "{recording:?}");
+    }
+}
+
 /// Whether a process has ended, be it reaped or not.
 fn is_gone(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

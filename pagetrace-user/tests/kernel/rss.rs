@@ -30,6 +30,10 @@ pub fn compare(recording: &Recording, pid: u32) {
     let ours = report["rss_bytes"].as_u64();
     assert_eq!(ours, Some(kernel), "rss of the file {ours:?}, of smaps_rollup {kernel}, {}", shown());
     assert_eq!(report["unexplained_bytes"].as_i64(), Some(0), "{}", shown());
+    for member in report["members"].as_array().unwrap() {
+        assert_eq!(member["unplaced_bytes"].as_u64(), Some(0), "{}", shown());
+    }
+    assert_eq!(report["anomalies"], serde_json::json!([]), "{}", shown());
     assert_eq!(report["lost"].as_u64(), Some(0), "{}", shown());
     let classes = report["classes"].as_array().unwrap();
     let sum: u64 = classes.iter().map(|class| class["bytes"].as_u64().unwrap()).sum();
@@ -59,7 +63,7 @@ fn check_touch(stage: &Stage, mode: &str) {
     pids.push(target.pid());
     let recording = close_and_compare(recorder, &pids);
     assert_eq!(recording.files().len(), pids.len(), "a file for each process: {recording:?}");
-    if mode != "cow" && mode != "mixed" {
+    if !["cow", "mixed", "scattered"].contains(&mode) {
         return;
     }
     // And once more from what is there already: all of it is baseline.
@@ -80,6 +84,11 @@ fn of_huge_pages() {
     // comparison. What it does meanwhile is another test's.
     let _holes_stay = Setting::set("/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none", "0");
     check_touch(&stage, "thp");
+}
+
+#[test]
+fn of_thousands_of_separate_pages() {
+    check_touch(&Stage::enter("rss"), "scattered");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // A process whose memory grows and shrinks in one way by its first argument, and then stands still.
 //
-// usage: touch mixed DIR | thp | shmem | cow | sleep BYTES | named NAME | morph
+// usage: touch mixed DIR | thp | scattered | shmem | cow | sleep BYTES | named NAME | morph
 //
 // Prints "ready", acts after one byte on stdin, prints "done", and ends after a second byte (or at the end of stdin).
 // "at HEX BYTES" on stdout names a range that it made, "child PID" a process.
@@ -123,6 +123,16 @@ static void thp(void)
 	say_range(start + 5 * HUGE, 2 * HUGE);
 }
 
+static void scattered(void)
+{
+	char *p = map(12 << 20, ANON, -1);
+	for (size_t i = 0; i < 12 << 20; i += 2 * PAGE)
+		((volatile char *)p)[i] = 1;
+	for (size_t i = 0; i < 6 << 20; i += 6 * PAGE)
+		madvise(p + i, PAGE, MADV_DONTNEED);
+	say_range(p, 12 << 20);
+}
+
 static void shmem(void)
 {
 	char *p = map(4 << 20, MAP_SHARED | MAP_ANONYMOUS, -1);
@@ -195,6 +205,8 @@ int main(int argc, char **argv)
 		mixed(argument);
 	} else if (strcmp(mode, "thp") == 0) {
 		thp();
+	} else if (strcmp(mode, "scattered") == 0) {
+		scattered();
 	} else if (strcmp(mode, "shmem") == 0) {
 		shmem();
 	} else if (strcmp(mode, "cow") == 0) {

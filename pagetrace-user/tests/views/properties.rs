@@ -166,7 +166,7 @@ proptest! {
     fn any_events_give_books_that_add_up(events in events(), whole in any::<bool>()) {
         let state = folded(&events, whole);
         let ledger = state.ledger();
-        let classes: u64 = Class::ALL.iter().map(|&class| ledger.class(class).0).sum();
+        let classes: u64 = Class::ALL.iter().map(|&class| ledger.placed(class).0).sum();
         prop_assert_eq!(classes + ledger.uncounted.0, state.resident().len().0, "every page is in one class");
         prop_assert_eq!(RESIDENT.iter().map(|&member| ledger.pages_of(member).0).sum::<u64>(), classes);
         prop_assert_eq!(state.resident().iter().count() as u64, state.resident().len().0);

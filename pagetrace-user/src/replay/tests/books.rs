@@ -31,7 +31,8 @@ fn levels_and_who_moved_them() {
     assert_eq!(moves, [(40, 290, 0, 1), (6, 0, 100, 0), (5, 10, 0, 0)]);
     assert_eq!(state.peak(), Peak { rss: Pages(420), at: Nanos(4) });
     assert_eq!((state.ledger().rss(), state.ledger().levels.of(Member::Swap)), (Pages(320), Some(Pages(90))));
-    assert_eq!(state.ledger().unexplained(), 320 * 4096);
+    assert_eq!(state.ledger().unexplained(), 300 * 4096);
+    assert_eq!((state.ledger().unplaced(Member::File), state.ledger().class(Class::File)), (Pages(20), Pages(20)));
 }
 
 #[test]
