@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, set_parent_process_death_signal, waitpid};
 
 use crate::failure::{Code, Failure};
-use crate::live::process::find_program;
+use crate::live::process::{Program, find_program};
 use crate::units::Pid;
 
 /// The hidden first argument that makes this program run [`stage`].
@@ -52,6 +52,12 @@ impl Stopped {
     #[must_use]
     pub fn pid(&self) -> Pid {
         Pid(self.child.id())
+    }
+
+    /// What it will run.
+    #[must_use]
+    pub fn program(&self) -> Program {
+        Program::started(&self.words)
     }
 
     /// Lets it run.

@@ -68,22 +68,51 @@ pub fn host_header() -> Header {
     }
 }
 
-/// Completes a header with what the process itself tells; what is gone stays empty.
-pub fn describe(header: &mut Header, pid: Pid, start_boottime: u64) {
-    header.tgid = pid.0;
-    header.start_boottime = start_boottime;
-    if !is_still(pid, start_boottime) {
-        return;
+/// What a process runs, as it tells itself.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Empty: the process was gone before it could be asked.
+    pub exe: String,
+    pub cmdline: Vec<String>,
+    is_32_bit: bool,
+}
+
+impl Program {
+    /// Asks the process that began then.
+    #[must_use]
+    pub fn of(pid: Pid, start_boottime: u64) -> Program {
+        if !is_still(pid, start_boottime) {
+            return Program::default();
+        }
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words = bytes.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+        let mut cmdline: Vec<String> = words.collect();
+        if cmdline.last().is_some_and(String::is_empty) {
+            cmdline.pop();
+        }
+        Program { exe: exe(pid), cmdline, is_32_bit: is_32_bit(pid) }
     }
-    header.exe = exe(pid);
-    if is_32_bit(pid) {
-        header.notes.push("a 32-bit program: its system calls are not seen, its pages are".to_owned());
+
+    /// What the recorder itself started with these words.
+    #[must_use]
+    pub fn started(words: &[String]) -> Program {
+        let path = words.first().and_then(|name| find_program(name)).and_then(|path| fs::canonicalize(path).ok());
+        let exe = path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        Program { exe, cmdline: words.to_vec(), is_32_bit: false }
     }
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = bytes.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
-    header.cmdline = words.collect();
-    if header.cmdline.last().is_some_and(String::is_empty) {
-        header.cmdline.pop();
+
+    /// Whether the process could be asked.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !self.exe.is_empty()
+    }
+
+    /// Puts it into a header.
+    pub fn describe(self, header: &mut Header) {
+        if self.is_32_bit {
+            header.notes.push("a 32-bit program: its system calls are not seen, its pages are".to_owned());
+        }
+        (header.exe, header.cmdline) = (self.exe, self.cmdline);
     }
 }
 

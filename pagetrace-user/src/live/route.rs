@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::live::decode::{Decoded, What, decode};
 use crate::live::merge::Words;
 use crate::live::names::{Names, segment_bytes};
-use crate::live::process;
+use crate::live::process::Program;
 use crate::live::select::Rule;
 use crate::live::target::{Finished, Identity, SETTLE, Target};
 use crate::live::writer::{FileNumber, Writer};
@@ -55,6 +55,8 @@ pub struct Route {
     by_identity: HashMap<Identity, u32>,
     verdicts: HashMap<Pid, bool>,
     names: Names,
+    /// What the recorder itself starts, until it runs.
+    pub started: Option<(Pid, Program)>,
     /// Address spaces that turned out not to be wanted, and their owner numbers.
     pub to_mute: Vec<(u64, u32)>,
     pub finished: Vec<FileReport>,
@@ -80,6 +82,7 @@ impl Route {
             by_identity: HashMap::new(),
             verdicts: HashMap::new(),
             names: Names::default(),
+            started: None,
             to_mute: Vec::new(),
             finished: Vec::new(),
             ended: std::collections::VecDeque::new(),
@@ -159,6 +162,7 @@ impl Route {
             self.to_mute.push((new.mm, record.owner));
         }
         let known = self.by_identity.get(&identity).copied();
+        let program = if admitted || known.is_some() { self.program(identity, new.how) } else { Program::default() };
         let body = match known.and_then(|index| self.targets.get(&index)) {
             // The same address space, brought into view twice at once: the second owner never acts.
             Some(target) if target.mm == new.mm && !target.mm_gone && new.how != Start::Executed => {
@@ -166,7 +170,7 @@ impl Route {
                 return;
             }
             // An exec; or its record was lost, and a walk found the new address space.
-            Some(_) => Body::Exec { comm: new.comm, exe: process::exe(identity.pid) },
+            Some(_) => Body::Exec { comm: new.comm, exe: program.exe.clone() },
             None if !admitted => {
                 self.skipped += 1;
                 return;
@@ -198,6 +202,7 @@ impl Route {
         target.owner = record.owner;
         target.mm_gone = false;
         target.comm = new.comm;
+        target.program = program;
         target.reading = None;
         target.due = Some((Why::Start, ts));
         target.segments.clear();
@@ -207,6 +212,18 @@ impl Route {
         // What was running has its name already.
         if full || new.how == Start::Running {
             self.open(index);
+        }
+    }
+
+    /// What a process runs that came into view in this way.
+    fn program(&mut self, identity: Identity, how: Start) -> Program {
+        let now = Program::of(identity.pid, identity.start_boottime);
+        if how != Start::Executed {
+            return now;
+        }
+        match self.started.take_if(|(pid, _)| *pid == identity.pid) {
+            Some((_, started)) if !now.is_known() => started,
+            _ => now,
         }
     }
 

@@ -233,6 +233,7 @@ impl Work {
         capture.baseline(&self.control)?;
         if let Some(stopped) = stopped {
             // Only now: the walk must not take the stage that becomes the program for the program.
+            capture.route.started = Some((stopped.pid(), stopped.program()));
             return capture.kernel.want(stopped.pid());
         }
         if let Select::Pids(pids) = select

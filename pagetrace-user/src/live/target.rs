@@ -10,7 +10,7 @@ use bytes::Bytes as Block;
 use crate::event::{Actor, Body, Event, FileId, Header, Trailer, Why};
 use crate::failure::Failure;
 use crate::format::Encoder;
-use crate::live::process;
+use crate::live::process::Program;
 use crate::live::reading::Reading;
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
@@ -52,6 +52,8 @@ pub struct Target {
     /// When its last thread ended.
     pub exited: Option<Nanos>,
     pub mm_gone: bool,
+    /// What it ran when it was last looked at.
+    pub program: Program,
     pub reading: Option<Reading>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
@@ -80,6 +82,7 @@ impl Target {
             seen_at,
             exited: None,
             mm_gone: false,
+            program: Program::default(),
             reading: None,
             due: None,
             next_repair: Nanos(0),
@@ -145,7 +148,11 @@ impl Target {
         let events = std::mem::take(events);
         let mut header = host.clone();
         header.comm = self.comm.to_text();
-        process::describe(&mut header, self.identity.pid, self.identity.start_boottime);
+        header.tgid = self.identity.pid.0;
+        header.start_boottime = self.identity.start_boottime;
+        let now = Program::of(self.identity.pid, self.identity.start_boottime);
+        let program = if now.is_known() { now } else { std::mem::take(&mut self.program) };
+        program.describe(&mut header);
         let wall = host.clock_wall.saturating_add(self.seen_at.0.saturating_sub(host.clock_monotonic));
         let file = store.create(self.comm, self.identity.pid, wall / 1_000_000_000)?;
         writer.open(number, file);
