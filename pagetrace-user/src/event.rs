@@ -71,9 +71,8 @@ pub enum Body {
     Scan(Scan),
 
     // ---- heap layer ----
-    /// The page heap of an allocator did `act` with `pages` from `addr`. `p` is the processor of Go's scheduler (its
-    /// P) on which that happened; `None`: on a thread that had none.
-    Heap { act: HeapAct, addr: u64, pages: HeapPages, p: Option<u32> },
+    /// The page heap of an allocator did something with a run of pages.
+    Heap(HeapRun),
 
     // ---- task layer ----
     /// First event of a file: how the process came into view.
@@ -98,6 +97,10 @@ pub enum Body {
     /// recorder lacks the right). `file`: page cache or shared anonymous; otherwise private anonymous. `swapped`:
     /// in swap instead of resident (then `pfn` is `None`).
     BaselinePages { addr: u64, pages: Pages, pfn: Option<Pfn>, file: bool, swapped: bool },
+    /// A reading of the page heap begins: whatever was known of it is replaced by the rows that follow at the same time.
+    HeapReading { why: Why },
+    /// `pages` of the page heap from `addr`, and what they are.
+    BaselineHeap { addr: u64, pages: HeapPages, state: HeapState },
     /// Records of `layer` on the event's `cpu` were dropped between `from` and `to`.
     Lost { layer: Layer, from: Nanos, to: Nanos, count: u64 },
 }
@@ -150,6 +153,34 @@ wire_enum! {
         Free = 1 => "free",
         /// Gives the memory of free pages back to the kernel, and keeps the range.
         Scav = 2 => "scav",
+        /// Gets it from the kernel as address space: free, and without memory so far.
+        Mark = 3 => "mark",
+    }
+}
+
+wire_enum! {
+    /// What a run of a page heap is used for.
+    SpanKind {
+        /// Objects.
+        Heap = 0 => "heap",
+        /// Stacks of goroutines.
+        Stack = 1 => "stack",
+        /// The runtime's own structures.
+        Other = 2 => "other",
+    }
+}
+
+wire_enum! {
+    /// What pages of a page heap are at a moment.
+    HeapState {
+        /// In use for objects.
+        Heap = 0 => "heap",
+        /// In use for stacks of goroutines.
+        Stack = 1 => "stack",
+        /// In use for the runtime's own structures, or for what the reading cannot tell.
+        Other = 2 => "other",
+        /// Free, and given back to the kernel or never used.
+        GivenBack = 3 => "given_back",
     }
 }
 
@@ -206,10 +237,48 @@ wire_enum! {
         Migrate = 4 => "migrate",
         /// The OOM killer chose the process. `value`: 0.
         OomVictim = 5 => "oom_victim",
+        /// The process's collector begins a cycle. `value`: 0, as in all that follow.
+        GcStart = 6 => "gc_start",
+        /// Marking is over: the world stands still.
+        GcMarkTermination = 7 => "gc_mark_termination",
+        /// The last marking is done.
+        GcMarkEnd = 8 => "gc_mark_end",
+        /// Sweeping begins.
+        GcSweep = 9 => "gc_sweep",
     }
 }
 
-/// A look of the kernel at pages.
+impl ScanKind {
+    /// Whether the collector of the process's own runtime looked, and not the kernel.
+    #[must_use]
+    pub fn is_collector(self) -> bool {
+        matches!(self, ScanKind::GcStart | ScanKind::GcMarkTermination | ScanKind::GcMarkEnd | ScanKind::GcSweep)
+    }
+}
+
+/// What a page heap did with `pages` from `addr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeapRun {
+    pub act: HeapAct,
+    pub addr: u64,
+    pub pages: HeapPages,
+    /// The processor of Go's scheduler (its P) on which that happened; `None`: on a thread that had none.
+    pub p: Option<u32>,
+    /// The goroutine on whose behalf it happened, where the source tells.
+    pub goid: Option<u64>,
+    /// What the run is for, where the source tells.
+    pub span: Option<Span>,
+}
+
+/// What a run of a page heap is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub kind: SpanKind,
+    /// Of objects: 2 * size class + whether they hold no pointers, as Go numbers it; else 0.
+    pub class: u8,
+}
+
+/// A look of the kernel at pages, or of the process's own collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scan {
     pub kind: ScanKind,
@@ -314,6 +383,8 @@ impl Body {
                 | Body::Reading { .. }
                 | Body::BaselineMap { .. }
                 | Body::BaselinePages { .. }
+                | Body::HeapReading { .. }
+                | Body::BaselineHeap { .. }
                 | Body::Lost { .. }
         )
     }
@@ -331,6 +402,7 @@ impl Body {
             | Body::Failed { .. }
             | Body::MapFile { .. }
             | Body::BaselineMap { .. } => Layer::Vma,
+            Body::Scan(scan) if scan.kind.is_collector() => Layer::Heap,
             Body::Fault { .. }
             | Body::Frame { .. }
             | Body::Free { .. }
@@ -338,7 +410,7 @@ impl Body {
             | Body::Scan(_)
             | Body::Reading { .. }
             | Body::BaselinePages { .. } => Layer::Page,
-            Body::Heap { .. } => Layer::Heap,
+            Body::Heap(_) | Body::HeapReading { .. } | Body::BaselineHeap { .. } => Layer::Heap,
             Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => {
                 Layer::Task
             }

@@ -20,7 +20,7 @@ mod program;
 use std::collections::BTreeMap;
 
 use pagetrace_user::check::check;
-use pagetrace_user::event::{Body, Event, HeapAct};
+use pagetrace_user::event::{Body, Event, HeapAct, HeapRun};
 use pagetrace_user::export::{Form, export};
 use pagetrace_user::format::Trace;
 use pagetrace_user::format::go::{GoReader, GoWriter};
@@ -62,7 +62,7 @@ fn exported(bytes: &[u8]) -> Vec<u8> {
 fn by_p(events: &[Event]) -> BTreeMap<Option<u32>, Vec<(Run, Nanos)>> {
     let mut lanes: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for event in events {
-        let Body::Heap { act, addr, pages, p } = event.body else { panic!("{event:?}") };
+        let Body::Heap(HeapRun { act, addr, pages, p, .. }) = event.body else { panic!("{event:?}") };
         lanes.entry(p).or_default().push(((act, addr, pages.0), event.ts));
     }
     lanes
@@ -174,7 +174,7 @@ proptest! {
         let (mut now, mut truth) = (0, Vec::new());
         for (step, (act, addr, pages), p) in runs {
             now += step;
-            let body = Body::Heap { act, addr, pages: HeapPages(pages), p };
+            let body = Body::Heap(HeapRun { act, addr, pages: HeapPages(pages), p, goid: None, span: None });
             let event = Event { ts: Nanos(now), cpu: 3, tid: Tid(7), actor: None, body };
             writer.push(&event).unwrap().unwrap();
             truth.push(event);
@@ -219,7 +219,8 @@ fn what_has_no_place_in_the_format_is_refused() {
         (1 << 48, 1, false),
         (8192, u64::MAX, false),
     ] {
-        let body = Body::Heap { act: HeapAct::Scav, addr, pages: HeapPages(pages), p: Some(1) };
+        let (act, run) = (HeapAct::Scav, HeapPages(pages));
+        let body = Body::Heap(HeapRun { act, addr, pages: run, p: Some(1), goid: None, span: None });
         let event = Event { ts: Nanos(1), cpu: 0, tid: Tid(0), actor: None, body };
         assert_eq!(writer.push(&event).unwrap().is_ok(), fits, "{addr:#x} {pages}");
     }

@@ -19,7 +19,10 @@
 //! | `rss` | page | `member` `level_bytes` |
 //! | `scan` | page | `phase` `value` `began` |
 //! | `sync` | page | a reading begins: `why` `addr` `bytes` `npages` `maps` |
-//! | `alloc` `free` `scav` | heap | `addr` `bytes` `npages` (of the header's `heap_page_bytes`) `p` (Go's P; -1: a thread without one) |
+//! | `alloc` `free` `scav` `mark` | heap | `addr` `bytes` `npages` (of the header's `heap_page_bytes`) `p` (Go's P; -1: a thread without one) `goid` `span` `class` (where the source tells) |
+//! | `scan` | heap | the collector of the process: `phase` `value` |
+//! | `sync` | heap | a reading of the page heap begins: `why` |
+//! | `baseline` | heap | `addr` `bytes` `npages` `span` (what it is in use for; `given_back`: free and without memory) |
 //! | `start` `fork` `exec` `exit` `mm_gone` | task | `how` `parent`; `child` `child_comm`; `comm` `exe`; `code` `signal`; none |
 //! | `lost` | that of the records | `from` `to` `count` |
 //!
@@ -29,7 +32,7 @@ use std::io::Write;
 
 use crate::event::{Actor, Body, Event, FileId, Scan};
 use crate::replay::{base_pages, calls};
-use crate::units::{PAGE_BYTES, Pages, Range, Tid};
+use crate::units::{HeapPages, PAGE_BYTES, Pages, Range, Tid};
 
 /// A value of a line.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +50,7 @@ pub enum Value<'a> {
 #[must_use]
 pub fn kind(body: &Body) -> &'static str {
     match body {
-        Body::Heap { act, .. } => act.word(),
+        Body::Heap(run) => run.act.word(),
         Body::Map { .. } | Body::Frame { .. } => "alloc",
         Body::Unmap { .. } | Body::Free { .. } => "free",
         Body::Brk { old, new } if new > old => "alloc",
@@ -67,16 +70,16 @@ pub fn kind(body: &Body) -> &'static str {
         Body::Exec { .. } => "exec",
         Body::Exit { .. } => "exit",
         Body::MmGone => "mm_gone",
-        Body::Reading { .. } => "sync",
-        Body::BaselineMap { .. } | Body::BaselinePages { .. } => "baseline",
+        Body::Reading { .. } | Body::HeapReading { .. } => "sync",
+        Body::BaselineMap { .. } | Body::BaselinePages { .. } | Body::BaselineHeap { .. } => "baseline",
         Body::Lost { .. } => "lost",
     }
 }
 
 /// All kinds there are.
-pub const KINDS: [&str; 20] = [
-    "alloc", "free", "scav", "advise", "brk", "remap", "protect", "failed", "mapfile", "baseline", "fault", "rss",
-    "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "lost",
+pub const KINDS: [&str; 21] = [
+    "alloc", "free", "scav", "mark", "advise", "brk", "remap", "protect", "failed", "mapfile", "baseline", "fault",
+    "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "lost",
 ];
 
 /// Gives `put` every value of the event beside the common ones, in the order of the table above.
@@ -185,11 +188,21 @@ pub fn describe<'a>(
             put("signal", Number(u64::from(*signal)));
         }
         Body::MmGone => {}
-        Body::Heap { addr, pages, p, .. } => {
-            put("addr", Address(*addr));
-            put("bytes", Number(pages.bytes().0));
-            put("npages", Number(pages.0));
-            put("p", Signed(p.map_or(-1, i64::from)));
+        Body::Heap(run) => {
+            put_heap(run.addr, run.pages, put);
+            put("p", Signed(run.p.map_or(-1, i64::from)));
+            if let Some(goid) = run.goid {
+                put("goid", Number(goid));
+            }
+            if let Some(span) = run.span {
+                put("span", Text(span.kind.word()));
+                put("class", Number(u64::from(span.class)));
+            }
+        }
+        Body::HeapReading { why } => put("why", Text(why.word())),
+        Body::BaselineHeap { addr, pages, state } => {
+            put_heap(*addr, *pages, put);
+            put("span", Text(state.word()));
         }
         Body::Reading { why, range, maps } => {
             put("why", Text(why.word()));
@@ -237,6 +250,12 @@ fn put_range<'a>(range: Range, put: &mut impl FnMut(&'static str, Value<'a>)) {
     put("addr", Value::Address(range.start));
     put("bytes", Value::Number(range.bytes().0));
     put("npages", Value::Number(range.pages().0));
+}
+
+fn put_heap<'a>(addr: u64, pages: HeapPages, put: &mut impl FnMut(&'static str, Value<'a>)) {
+    put("addr", Value::Address(addr));
+    put("bytes", Value::Number(pages.bytes().0));
+    put("npages", Value::Number(pages.0));
 }
 
 fn put_frame<'a>(pfn: u64, order: u8, put: &mut impl FnMut(&'static str, Value<'a>)) {

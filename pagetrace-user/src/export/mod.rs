@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::event::Layer;
+use crate::event::{Body, HeapAct};
 use crate::format::Trace;
 use crate::format::go::GoWriter;
 
@@ -62,7 +62,7 @@ fn go(trace: &mut impl Trace, out: &mut impl Write) -> Result<Exported, Stopped>
     let mut writer = GoWriter::new(out);
     let mut done = Exported::default();
     while let Some(event) = trace.next_event().map_err(Stopped::Read)? {
-        if event.body.layer() != Layer::Heap {
+        if !matches!(event.body, Body::Heap(run) if run.act != HeapAct::Mark) {
             done.others = done.others.saturating_add(1);
         } else if writer.push(&event)?.is_err() {
             done.unfit = done.unfit.saturating_add(1);

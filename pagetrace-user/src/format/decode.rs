@@ -140,7 +140,7 @@ impl EventReader {
                 self.ran(addr, pages, pfn);
                 Body::BaselinePages { addr, pages: Pages(pages), pfn, file: flags & 2 != 0, swapped: flags & 4 != 0 }
             }
-            op::HEAP => heap::read(&mut self.block, bytes)?,
+            op::HEAP => Body::Heap(heap::read_run(&mut self.block, bytes)?),
             op::RARE => self.rare(bytes)?,
             _ => return Err(Corrupt("an unknown kind of event")),
         })
@@ -174,6 +174,12 @@ impl EventReader {
                 to: earlier(ts, bytes)?,
                 count: bytes.varint()?,
             },
+            op::rare::HEAP_SPAN => {
+                let run = heap::read_run(&mut self.block, bytes)?;
+                Body::Heap(heap::read_span(run, &mut self.block, bytes)?)
+            }
+            op::rare::HEAP_READING => Body::HeapReading { why: code::<Why>(bytes.byte()?)? },
+            op::rare::BASELINE_HEAP => heap::read_row(&mut self.block, bytes)?,
             _ => return Err(Corrupt("an unknown kind of event")),
         })
     }

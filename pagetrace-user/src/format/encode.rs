@@ -200,8 +200,8 @@ impl EventWriter {
                 self.ran(addr, pages.0, pfn);
                 op::BASELINE_PAGES
             }
-            &Body::Heap { act, addr, pages, p } => {
-                heap::write(act, addr, pages, p, &mut self.block, out);
+            Body::Heap(run) if heap::is_short(run) => {
+                heap::write_run(run, &mut self.block, out);
                 op::HEAP
             }
             rare => {
@@ -247,6 +247,16 @@ impl EventWriter {
                 out.signed(from.0, ts);
                 out.signed(to.0, ts);
                 out.varint(*count);
+            }
+            Body::Heap(run) => {
+                out.byte(op::rare::HEAP_SPAN);
+                heap::write_run(run, &mut self.block, out);
+                heap::write_span(run, &mut self.block, out);
+            }
+            Body::HeapReading { why } => out.bytes.extend_from_slice(&[op::rare::HEAP_READING, why.code()]),
+            &Body::BaselineHeap { addr, pages, state } => {
+                out.byte(op::rare::BASELINE_HEAP);
+                heap::write_row(addr, pages, state, &mut self.block, out);
             }
             // Every other kind has an opcode of its own.
             _ => out.byte(op::rare::MM_GONE),

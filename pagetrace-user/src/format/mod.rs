@@ -93,11 +93,14 @@
 //! | 127, 5 | `MmGone` | |
 //! | 127, 6 | `Reading` | `u8` 2 * why + maps, `r` |
 //! | 127, 7 | `Lost` | `u8` layer, `b` from, `b` to, `v` count |
+//! | 127, 8 | `Heap` with a span or a goroutine | as opcode 126; `u8` bits 0-1: 0 no span, else its kind + 1, bit 2: it has a class, bit 3: it has a goroutine; `u8` class and `s(heap_goid)` goroutine as said |
+//! | 127, 9 | `HeapReading` | `u8` why |
+//! | 127, 10 | `BaselineHeap` | `u8` state, `s(heap_end)` address, `v` pages |
 //!
 //! # What events are written against
 //!
 //! Anew in every block, all zero: `range_end`, `brk`, `last_freed`, `pages_end` (end of the last baseline run),
-//! `pages_pfn` (frame after its last, of the last run with a frame), `heap_end` (address + 8192 * pages of the last `Heap`), `level` of each member (the last `Rss` or
+//! `pages_pfn` (frame after its last, of the last run with a frame), `heap_end` (address + 8192 * pages of the last `Heap` or `BaselineHeap`), `heap_goid` (of the last `Heap` that had one), `level` of each member (the last `Rss` or
 //! `Frame`), and 256 `ips`: a fault puts its instruction address into slot
 //! (address * 0x9E3779B97F4A7C15 modulo 2^64) / 2^56. `heap_p`, the P of the last `Heap`, is none.
 //!
@@ -121,13 +124,14 @@
 //!
 //! # Version policy
 //!
-//! This is version 2. Whatever changes what bytes mean gets the next number; a key more in header or trailer does
+//! This is version 3. Whatever changes what bytes mean gets the next number; a key more in header or trailer does
 //! not. A reader refuses newer versions, and reads all older ones.
 //!
 //! | version | differs from the one before |
 //! |---|---|
 //! | 1 | |
 //! | 2 | opcode 126, the heap layer; a writer of version 1 never made it |
+//! | 3 | spans, goroutines and readings of the heap layer (127, 8 to 10), growth of the heap (act 3), phases of a collector (scan 6 to 9) |
 //!
 //! # Size
 //!
@@ -168,7 +172,7 @@ pub trait Trace {
 pub const MAGIC: [u8; 8] = *b"\x89PGT\r\n\x1a\n";
 
 /// The version of the format that this module writes, and the newest that it reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// No block is longer than this, its head included.
 pub const BLOCK_BYTES_MAX: usize = 64 * 1024;

@@ -42,6 +42,9 @@ pub(super) mod op {
         pub const MM_GONE: u8 = 5;
         pub const READING: u8 = 6;
         pub const LOST: u8 = 7;
+        pub const HEAP_SPAN: u8 = 8;
+        pub const HEAP_READING: u8 = 9;
+        pub const BASELINE_HEAP: u8 = 10;
     }
 }
 
@@ -85,9 +88,10 @@ pub(super) struct Block {
     /// Where the last baseline run ended, and the frame after its last.
     pub pages_end: u64,
     pub pages_pfn: u64,
-    /// Of the last event of the heap layer: the end of its pages, and its P.
+    /// Of the last event of the heap layer: the end of its pages, its P, and its goroutine if it has one.
     pub heap_end: u64,
     pub heap_p: Option<u32>,
+    pub heap_goid: u64,
 }
 
 impl Block {
@@ -106,6 +110,7 @@ impl Block {
             pages_pfn: 0,
             heap_end: 0,
             heap_p: None,
+            heap_goid: 0,
         }
     }
 

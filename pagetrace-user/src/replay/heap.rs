@@ -1,6 +1,7 @@
-//! The page heap of an allocator: which of its pages are in use, and which it has given back to the kernel.
+//! The page heap of an allocator: which of its pages are in use and for what, and which have no memory of the kernel.
 //!
-//! *Units.* Bytes of address space. *Invariant.* Pages in use are not given back: an alloc ends that.
+//! *Units.* Bytes of address space. *Invariant.* Pages in use are not given back: an alloc ends that. Address space that
+//! the heap just got is like what it gave back: free, and without memory.
 //!
 //! A trace that begins in mid-life shows frees of pages whose alloc came before it. They change nothing, and are counted
 //! as anomalies, as is everything that a page heap never does.
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::anomaly::Oddity;
 use super::tally::Volume;
-use crate::event::HeapAct;
+use crate::event::{HeapAct, HeapRun, HeapState, SpanKind};
 use crate::units::{Bytes, HEAP_PAGE_BYTES, HeapPages, Nanos, Range};
 
 /// Separate ranges that are kept of either kind; what would be more is left out.
@@ -20,11 +21,16 @@ const MAX_PS: usize = 1 << 16;
 /// What the events so far say about a page heap.
 #[derive(Clone, Debug, Default)]
 pub struct Heap {
-    in_use: Runs,
+    objects: Runs,
+    stacks: Runs,
+    others: Runs,
     given_back: Runs,
     pub allocs: Volume,
     pub frees: Volume,
     pub scavs: Volume,
+    pub marks: Volume,
+    /// Rows of the last reading.
+    rows: u64,
     /// Events by P, the threads without one as `None`.
     pub by_p: BTreeMap<Option<u32>, u64>,
     /// The most that was in use at once, and since when.
@@ -36,7 +42,21 @@ impl Heap {
     /// Bytes handed out and not taken back.
     #[must_use]
     pub fn in_use(&self) -> Bytes {
-        self.in_use.total
+        self.totals().fold(Bytes(0), |sum, total| Bytes(sum.0.saturating_add(total.0)))
+    }
+
+    /// Bytes in use for this. What no event told counts as [`SpanKind::Other`].
+    #[must_use]
+    pub fn in_use_for(&self, kind: SpanKind) -> Bytes {
+        match kind {
+            SpanKind::Heap => self.objects.total,
+            SpanKind::Stack => self.stacks.total,
+            SpanKind::Other => self.others.total,
+        }
+    }
+
+    fn totals(&self) -> impl Iterator<Item = Bytes> {
+        SpanKind::ALL.iter().map(|&kind| self.in_use_for(kind))
     }
 
     /// Bytes whose memory was given back to the kernel and not handed out since.
@@ -48,19 +68,73 @@ impl Heap {
     /// Whether there was any event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.allocs.count == 0 && self.frees.count == 0 && self.scavs.count == 0
+        [self.allocs.count, self.frees.count, self.scavs.count, self.marks.count, self.rows].iter().all(|&n| n == 0)
     }
 
-    /// Another program, another heap: nothing is in use or given back any more. Counts and peak stay.
+    /// Another program, another heap, or a reading of it begins: nothing is in use or given back. Counts and peak stay.
     pub(super) fn begin_anew(&mut self) {
-        (self.in_use, self.given_back) = (Runs::default(), Runs::default());
+        for runs in [&mut self.objects, &mut self.stacks, &mut self.others, &mut self.given_back] {
+            *runs = Runs::default();
+        }
+        self.rows = 0;
+    }
+
+    fn used_for(&mut self, kind: SpanKind) -> &mut Runs {
+        match kind {
+            SpanKind::Heap => &mut self.objects,
+            SpanKind::Stack => &mut self.stacks,
+            SpanKind::Other => &mut self.others,
+        }
+    }
+
+    /// Takes a range out of what is in use, and gives the bytes of it that were.
+    fn end_use(&mut self, range: Range) -> Bytes {
+        let bytes = SpanKind::ALL.iter().map(|&kind| self.used_for(kind).remove(range).0);
+        Bytes(bytes.fold(0, u64::saturating_add))
+    }
+
+    fn begin_use(&mut self, ts: Nanos, kind: SpanKind, range: Range, odd: &mut impl FnMut(Oddity, u64)) {
+        self.given_back.remove(range);
+        if self.end_use(range).0 > 0 {
+            odd(Oddity::HeapAllocTwice, range.start);
+        }
+        if self.used_for(kind).add(range).is_none() {
+            odd(Oddity::SetFull, range.start);
+        }
+        let in_use = self.in_use();
+        if in_use > self.peak {
+            (self.peak, self.peak_at) = (in_use, ts);
+        }
+    }
+
+    /// Applies a row of a reading.
+    pub(super) fn row(
+        &mut self,
+        ts: Nanos,
+        (addr, pages, state): (u64, HeapPages, HeapState),
+        mut odd: impl FnMut(Oddity, u64),
+    ) {
+        self.rows = self.rows.saturating_add(1);
+        let range = Range::of(addr, pages.bytes().0);
+        let kind = match state {
+            HeapState::Heap => SpanKind::Heap,
+            HeapState::Stack => SpanKind::Stack,
+            HeapState::Other => SpanKind::Other,
+            HeapState::GivenBack => {
+                if self.given_back.add(range).is_none() {
+                    odd(Oddity::SetFull, addr);
+                }
+                return;
+            }
+        };
+        self.begin_use(ts, kind, range, &mut odd);
     }
 
     /// Applies an event; `odd` is told of everything odd about it, with an address.
     pub(super) fn apply(
         &mut self,
         ts: Nanos,
-        (act, addr, pages, p): (HeapAct, u64, HeapPages, Option<u32>),
+        &HeapRun { act, addr, pages, p, span, .. }: &HeapRun,
         mut odd: impl FnMut(Oddity, u64),
     ) {
         let range = Range::of(addr, pages.bytes().0);
@@ -74,27 +148,18 @@ impl Heap {
         match act {
             HeapAct::Alloc => {
                 self.allocs.add(pages.bytes());
-                self.given_back.remove(range);
-                let before = self.in_use.add(range);
-                if before.is_some_and(|before| before.0 > 0) {
-                    odd(Oddity::HeapAllocTwice, addr);
-                }
-                if before.is_none() {
-                    odd(Oddity::SetFull, addr);
-                }
-                if self.in_use.total > self.peak {
-                    (self.peak, self.peak_at) = (self.in_use.total, ts);
-                }
+                let kind = span.map_or(SpanKind::Other, |span| span.kind);
+                self.begin_use(ts, kind, range, &mut odd);
             }
             HeapAct::Free => {
                 self.frees.add(pages.bytes());
-                if self.in_use.remove(range) != range.bytes() {
+                if self.end_use(range) != range.bytes() {
                     odd(Oddity::HeapFreeTwice, addr);
                 }
             }
-            HeapAct::Scav => {
-                self.scavs.add(pages.bytes());
-                if self.in_use.meets(range) {
+            HeapAct::Scav | HeapAct::Mark => {
+                if act == HeapAct::Mark { &mut self.marks } else { &mut self.scavs }.add(pages.bytes());
+                if SpanKind::ALL.iter().any(|&kind| self.used_for(kind).meets(range)) {
                     return odd(Oddity::HeapScavInUse, addr);
                 }
                 match self.given_back.add(range) {

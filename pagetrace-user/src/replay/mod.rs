@@ -167,9 +167,14 @@ impl State {
             }
             Body::Reading { why, range, maps } => self.begin_reading(event.ts, *why, *range, *maps),
             Body::BaselineMap { .. } | Body::BaselinePages { .. } => self.row(event),
-            &Body::Heap { act, addr, pages, p } => {
+            Body::Heap(run) => {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
-                self.heap.apply(event.ts, (act, addr, pages, p), odd);
+                self.heap.apply(event.ts, run, odd);
+            }
+            Body::HeapReading { .. } => self.heap.begin_anew(),
+            &Body::BaselineHeap { addr, pages, state } => {
+                let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
+                self.heap.row(event.ts, (addr, pages, state), odd);
             }
             Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}
         }

@@ -102,7 +102,9 @@ impl Tally {
             | Body::Reading { .. }
             | Body::BaselineMap { .. }
             | Body::BaselinePages { .. }
-            | Body::Heap { .. } => {}
+            | Body::Heap(_)
+            | Body::HeapReading { .. }
+            | Body::BaselineHeap { .. } => {}
         }
     }
 

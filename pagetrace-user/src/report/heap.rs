@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::text::{at, line, many, put, rest, shown, span, table};
 use super::{CountLine, Report};
-use crate::event::{Header, HeapAct};
+use crate::event::{Header, HeapAct, SpanKind};
 use crate::format::go::GoFile;
 use crate::replay::State;
 use crate::units::{Bytes, HEAP_PAGE_BYTES};
@@ -16,13 +16,17 @@ use crate::units::{Bytes, HEAP_PAGE_BYTES};
 #[derive(Clone, Debug, Serialize)]
 pub struct HeapLine {
     pub page_bytes: u64,
-    /// `alloc`, `free` and `scav`, always all three.
+    /// `alloc`, `free` and `scav`, always all three; `mark` if the heap grew.
     pub acts: Vec<CountLine>,
-    /// Handed out and not taken back, at the end; and the most at once.
+    /// Handed out and not taken back, at the end; of that for objects, for stacks, and for anything else or what no
+    /// event told; and the most at once.
     pub in_use_bytes: u64,
+    pub objects_bytes: u64,
+    pub stacks_bytes: u64,
+    pub other_bytes: u64,
     pub peak_bytes: u64,
     pub peak_ns: u64,
-    /// Memory given back to the kernel and not handed out since.
+    /// Memory given back to the kernel and not handed out since, or never handed out.
     pub given_back_bytes: u64,
     pub ps: Vec<PLine>,
     /// Those beyond `--top`.
@@ -46,14 +50,21 @@ pub(super) fn heap_line(header: &Header, state: &State, top: usize) -> Option<He
     ps.sort_by_key(|line| (std::cmp::Reverse(line.events), line.p));
     let ps_not_listed = ps.len().saturating_sub(top) as u64;
     ps.truncate(top);
+    let mut acts = vec![
+        act(HeapAct::Alloc, heap.allocs.count, heap.allocs.bytes),
+        act(HeapAct::Free, heap.frees.count, heap.frees.bytes),
+        act(HeapAct::Scav, heap.scavs.count, heap.scavs.bytes),
+    ];
+    if heap.marks.count > 0 {
+        acts.push(act(HeapAct::Mark, heap.marks.count, heap.marks.bytes));
+    }
     (!heap.is_empty()).then(|| HeapLine {
         page_bytes: if header.heap_page_bytes == 0 { HEAP_PAGE_BYTES } else { header.heap_page_bytes },
-        acts: vec![
-            act(HeapAct::Alloc, heap.allocs.count, heap.allocs.bytes),
-            act(HeapAct::Free, heap.frees.count, heap.frees.bytes),
-            act(HeapAct::Scav, heap.scavs.count, heap.scavs.bytes),
-        ],
+        acts,
         in_use_bytes: heap.in_use().0,
+        objects_bytes: heap.in_use_for(SpanKind::Heap).0,
+        stacks_bytes: heap.in_use_for(SpanKind::Stack).0,
+        other_bytes: heap.in_use_for(SpanKind::Other).0,
         peak_bytes: heap.peak.0,
         peak_ns: heap.peak_at.0,
         given_back_bytes: heap.given_back().0,
@@ -66,6 +77,10 @@ pub(super) fn heap_line(header: &Header, state: &State, top: usize) -> Option<He
 pub(super) fn section(report: &Report, out: &mut String) -> fmt::Result {
     let Some(heap) = &report.heap else { return Ok(()) };
     writeln!(out, "\nPage heap of the allocator: {} in use at the end", Bytes(heap.in_use_bytes))?;
+    if heap.objects_bytes > 0 || heap.stacks_bytes > 0 {
+        let [objects, stacks, other] = [heap.objects_bytes, heap.stacks_bytes, heap.other_bytes].map(Bytes);
+        writeln!(out, "of that objects {objects}, stacks {stacks}, other {other}")?;
+    }
     writeln!(
         out,
         "peak {} at {}; given back to the kernel and not used since {}",

@@ -2,7 +2,7 @@
 
 use pagetrace_user::check::{Check, check};
 use pagetrace_user::dump::{Filter, dump};
-use pagetrace_user::event::Body;
+use pagetrace_user::event::{Body, HeapRun};
 use pagetrace_user::format::Trace;
 use pagetrace_user::format::go::GoReader;
 
@@ -159,7 +159,8 @@ fn random_changes_are_no_panic() {
 
 #[test]
 fn events_of_threads_without_a_p_are_told() {
-    let without = events(HELLO).iter().filter(|event| matches!(event.body, Body::Heap { p: None, .. })).count();
+    let without =
+        events(HELLO).iter().filter(|event| matches!(event.body, Body::Heap(HeapRun { p: None, .. }))).count();
     assert_eq!(without, 17);
     let mut out = Vec::new();
     dump(&mut GoReader::new(HELLO).unwrap(), &Filter::default(), true, &mut out).unwrap();

@@ -5,7 +5,8 @@
 #![allow(dead_code, reason = "no test crate needs all of it")]
 
 use pagetrace_user::event::{
-    Access, Actor, Body, Call, Event, FileId, HeapAct, Layer, Member, Scan, ScanKind, Start, Why,
+    Access, Actor, Body, Call, Event, FileId, HeapAct, HeapRun, HeapState, Layer, Member, Scan, ScanKind, Span,
+    SpanKind, Start, Why,
 };
 use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
@@ -120,9 +121,20 @@ fn page() -> BoxedStrategy<Body> {
 fn heap() -> BoxedStrategy<Body> {
     let p = prop_oneof![4 => (0u32..3).prop_map(Some), 1 => Just(None), 1 => any::<u32>().prop_map(Some)];
     let pages = prop_oneof![4 => Just(1), 3 => 1u64..2000, 1 => number()].prop_map(HeapPages);
-    (word(HeapAct::ALL), number(), pages, p)
-        .prop_map(|(act, addr, pages, p)| Body::Heap { act, addr, pages, p })
-        .boxed()
+    let goid = prop_oneof![3 => Just(None), 2 => (0u64..40).prop_map(Some), 1 => any::<u64>().prop_map(Some)];
+    let class = prop_oneof![1 => Just(0), 2 => any::<u8>()];
+    let span = prop_oneof![
+        1 => Just(None),
+        3 => (word(SpanKind::ALL), class).prop_map(|(kind, class)| Some(Span { kind, class })),
+    ];
+    prop_oneof![
+        6 => (word(HeapAct::ALL), number(), pages.clone(), p, goid, span)
+            .prop_map(|(act, addr, pages, p, goid, span)| Body::Heap(HeapRun { act, addr, pages, p, goid, span })),
+        1 => word(Why::ALL).prop_map(|why| Body::HeapReading { why }),
+        2 => (number(), pages, word(HeapState::ALL))
+            .prop_map(|(addr, pages, state)| Body::BaselineHeap { addr, pages, state }),
+    ]
+    .boxed()
 }
 
 /// Any of the task layer, and any from the recorder.

@@ -1,11 +1,11 @@
 //! Traces made by hand: a process in which everything happens once, and whose books close.
 
 use pagetrace_user::event::{
-    Access, Actor, Body, Call, CounterRow, Event, FileId, Header, Layer, Member, Probe, Scan, ScanKind, Start, Trailer,
-    Why,
+    Access, Actor, Body, Call, CounterRow, Event, FileId, Header, HeapAct, HeapRun, HeapState, Layer, Member, Probe,
+    Scan, ScanKind, Span, SpanKind, Start, Trailer, Why,
 };
 use pagetrace_user::format::Encoder;
-use pagetrace_user::units::{Bytes, Comm, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
+use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
 
 pub const T0: u64 = 5_000_000_000_000;
 const HEAP: u64 = 0x5555_5555_6000;
@@ -102,7 +102,7 @@ struct Script {
 
 impl Script {
     fn add(&mut self, tid: u32, actor: Option<Actor>, body: Body) {
-        let row = matches!(body, Body::BaselineMap { .. } | Body::BaselinePages { .. });
+        let row = matches!(body, Body::BaselineMap { .. } | Body::BaselinePages { .. } | Body::BaselineHeap { .. });
         self.now += u64::from(!row) * 1_000_000;
         let cpu = u16::from(tid == WORKER);
         self.events.push(Event { ts: Nanos(T0 + self.now), cpu, tid: Tid(tid), actor, body });
@@ -313,5 +313,34 @@ pub fn short_life() -> Vec<Event> {
     s.main(rss(Member::Anon, 0));
     s.main(Body::Free { pfn: Pfn(0x10), order: 1 });
     s.main(Body::MmGone);
+    s.events
+}
+
+/// A Go program from mid-life on: its page heap is read, grows, is used, freed and given back around a collection.
+pub fn page_heap() -> Vec<Event> {
+    const ARENA: u64 = 0xc0_0000_0000;
+    let mut s = Script::default();
+    s.own(Body::Start { how: Start::Running, parent: Pid(1) });
+    s.own(Body::HeapReading { why: Why::Start });
+    for (page, pages, state) in
+        [(0, 3, HeapState::Heap), (3, 4, HeapState::Stack), (7, 1, HeapState::Other), (9, 503, HeapState::GivenBack)]
+    {
+        s.own(Body::BaselineHeap { addr: ARENA + page * 8192, pages: HeapPages(pages), state });
+    }
+    let run = |act, page: u64, pages, p, goid, span: Option<(SpanKind, u8)>| {
+        let span = span.map(|(kind, class)| Span { kind, class });
+        Body::Heap(HeapRun { act, addr: ARENA + page * 8192, pages: HeapPages(pages), p, goid, span })
+    };
+    s.main(run(HeapAct::Mark, 512, 512, Some(0), Some(1), None));
+    s.main(run(HeapAct::Alloc, 512, 20, Some(0), Some(1), Some((SpanKind::Heap, 8))));
+    s.worker(run(HeapAct::Alloc, 8, 4, Some(1), Some(7), Some((SpanKind::Stack, 0))));
+    let phases = [ScanKind::GcStart, ScanKind::GcMarkTermination, ScanKind::GcMarkEnd, ScanKind::GcSweep];
+    for kind in phases {
+        s.worker(Body::Scan(Scan { kind, value: 0, began: None }));
+    }
+    s.worker(run(HeapAct::Free, 512, 20, None, None, Some((SpanKind::Heap, 8))));
+    s.worker(run(HeapAct::Scav, 512, 16, None, Some(2), None));
+    s.worker(run(HeapAct::Free, 3, 4, Some(1), None, Some((SpanKind::Stack, 0))));
+    s.main(run(HeapAct::Alloc, 3, 2, Some(0), None, None));
     s.events
 }

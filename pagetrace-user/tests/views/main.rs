@@ -44,6 +44,21 @@ fn dump_of_a_short_life() {
 }
 
 #[test]
+fn dump_of_a_page_heap() {
+    insta::assert_snapshot!(dumped(&fixture::whole(&fixture::page_heap()), &Filter::default(), true).0);
+}
+
+#[test]
+fn report_of_a_page_heap() {
+    let report = reported(&fixture::whole(&fixture::page_heap()));
+    let text = report.text();
+    insta::assert_snapshot!(text.get(text.find("Page heap").unwrap()..).unwrap());
+    let heap = report.heap.unwrap();
+    assert_eq!((heap.objects_bytes, heap.stacks_bytes, heap.other_bytes), (3 * 8192, 4 * 8192, 3 * 8192));
+    assert_eq!(heap.given_back_bytes, (512 - 12 + 512 - 20 + 16) * 8192);
+}
+
+#[test]
 fn report_as_text() {
     insta::assert_snapshot!(reported(&fixture::whole(&fixture::eventful())).text());
 }
@@ -95,9 +110,8 @@ fn check_names_every_sum_that_does_not_hold() {
 
 #[test]
 fn filters_keep_header_and_trailer() {
-    let bytes = fixture::whole(&fixture::eventful());
-    let kinds = |filter: Filter| -> Vec<String> {
-        let (text, _) = dumped(&bytes, &filter, true);
+    let lines = |events: &[Event], filter: &Filter| -> Vec<String> {
+        let (text, _) = dumped(&fixture::whole(events), filter, true);
         text.lines()
             .map(|line| {
                 let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -105,11 +119,13 @@ fn filters_keep_header_and_trailer() {
             })
             .collect()
     };
+    let kinds = |filter: Filter| lines(&fixture::eventful(), &filter);
     let filter = Filter { layers: vec![Layer::Vma], kinds: vec!["scav".to_owned(), "fork".to_owned()] };
     assert_eq!(kinds(filter), ["task/header", "vma/scav", "vma/scav", "task/trailer"]);
     let filter = Filter { layers: Vec::new(), kinds: vec!["lost".to_owned(), "fork".to_owned()] };
     assert_eq!(kinds(filter), ["task/header", "page/lost", "task/fork", "task/trailer"]);
-    let shown = kinds(Filter::default());
+    let mut shown = kinds(Filter::default());
+    shown.extend(lines(&fixture::page_heap(), &Filter::default()));
     for kind in line::KINDS.iter().filter(|kind| !["exec", "exit", "mm_gone"].contains(kind)) {
         assert!(shown.iter().any(|line| line.ends_with(&format!("/{kind}"))), "{kind}");
     }

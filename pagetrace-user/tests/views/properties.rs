@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use pagetrace_user::dump::{Filter, dump};
 use pagetrace_user::event::{
-    Access, Actor, Body, Call, Event, FileId, HeapAct, Layer, Member, Scan, ScanKind, Start, Why,
+    Access, Actor, Body, Call, Event, FileId, HeapAct, HeapRun, Layer, Member, Scan, ScanKind, Start, Why,
 };
 use pagetrace_user::format::Reader;
 use pagetrace_user::replay::{Class, RESIDENT, State};
@@ -120,7 +120,7 @@ fn heap() -> BoxedStrategy<Body> {
     let addr = prop_oneof![9 => (0_u64..32).prop_map(|page| page * HEAP_PAGE_BYTES), 1 => addr()];
     let pages = prop_oneof![9 => 1_u64..8, 1 => any::<u64>()].prop_map(HeapPages);
     (one_of(HeapAct::ALL), addr, pages, prop::option::of(0_u32..3))
-        .prop_map(|(act, addr, pages, p)| Body::Heap { act, addr, pages, p })
+        .prop_map(|(act, addr, pages, p)| Body::Heap(HeapRun { act, addr, pages, p, goid: None, span: None }))
         .boxed()
 }
 

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use super::quirks;
 use super::scan::{Lane, Scanned, scan};
 use super::word::{self, Run, Word};
-use crate::event::{Body, Event, Header};
+use crate::event::{Body, Event, Header, HeapRun};
 use crate::format::{Damage, Outcome, Trace};
 use crate::units::{HEAP_PAGE_BYTES, Nanos, PAGE_BYTES, Tid};
 
@@ -113,7 +113,7 @@ impl Trace for GoReader {
         self.advance(index);
         let Some(Run { act, addr, pages, .. }) = pending else { return Ok(None) };
         self.outcome.events = self.outcome.events.saturating_add(1);
-        let body = Body::Heap { act, addr, pages, p };
+        let body = Body::Heap(HeapRun { act, addr, pages, p, goid: None, span: None });
         Ok(Some(Event { ts: Nanos(ns), cpu: 0, tid: Tid(0), actor: None, body }))
     }
 

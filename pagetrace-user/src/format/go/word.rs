@@ -98,6 +98,7 @@ pub(super) fn event(run: Run) -> Result<(u64, Option<u64>), NotInGo> {
         HeapAct::Alloc => 1,
         HeapAct::Free => 2,
         HeapAct::Scav => 3,
+        HeapAct::Mark => return Err(NotInGo),
     };
     let word = (delta_ns.min(DELTA_END_NS - 1) >> TIME_LOST_BITS) << DELTA_SHIFT | addr | code;
     Ok(if pages < LARGE { (word | pages << 3, None) } else { (word | 4, Some(pages)) })

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::BUFFER_BYTES;
 use super::word::{self, DELTA_END_NS, NotInGo, Run};
-use crate::event::{Body, Event};
+use crate::event::{Body, Event, HeapAct, HeapRun};
 
 /// Writes a Go runtime's own trace. Events come in time order.
 #[derive(Debug)]
@@ -36,7 +36,10 @@ impl<W: Write> GoWriter<W> {
     /// # Errors
     /// When the bytes of a full buffer cannot be written.
     pub fn push(&mut self, event: &Event) -> io::Result<Result<(), NotInGo>> {
-        let Body::Heap { act, addr, pages, p } = event.body else { return Ok(Ok(())) };
+        let Body::Heap(HeapRun { act, addr, pages, p, .. }) = event.body else { return Ok(Ok(())) };
+        if act == HeapAct::Mark {
+            return Ok(Ok(()));
+        }
         let ns = event.ts.0;
         let run = |base_ns| Run { act, delta_ns: ns.saturating_sub(base_ns), addr, pages };
         if let Err(error) = word::event(run(ns)) {
