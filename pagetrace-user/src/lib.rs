@@ -10,6 +10,7 @@ pub mod event;
 pub mod failure;
 pub mod host;
 pub mod options;
+pub mod symbols;
 
 pub mod format;
 pub mod input;

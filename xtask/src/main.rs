@@ -9,6 +9,7 @@ mod process;
 mod run;
 mod setup;
 mod test;
+mod toolchains;
 
 use std::env;
 use std::process::ExitCode;

@@ -23,6 +23,12 @@ pub struct Need {
     package: &'static str,
 }
 
+impl Need {
+    pub const fn new(what: &'static str, package: &'static str) -> Need {
+        Need { what, package }
+    }
+}
+
 /// What building needs, beside a compiler for the BPF target.
 pub const BUILD: &[Need] =
     &[Need { what: "cc", package: "gcc" }, Need { what: "/usr/include/stdio.h", package: "libc6-dev" }];
@@ -145,6 +151,7 @@ fn is_there(what: &str) -> bool {
     }
 }
 
-fn say(line: &str) {
+/// Says what a step found or did.
+pub fn say(line: &str) {
     eprintln!("setup: {line}");
 }

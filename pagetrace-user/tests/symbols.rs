@@ -1,0 +1,22 @@
+//! The look at a program's file: real Go programs by every toolchain that `cargo xtask test` installs, and files that
+//! lie.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "symbols/toolchain.rs"]
+mod toolchain;
+
+#[path = "symbols/go_programs.rs"]
+mod go_programs;
+
+#[path = "symbols/go_offsets.rs"]
+mod go_offsets;
+
+#[path = "symbols/old_tables.rs"]
+mod old_tables;
+
+#[path = "symbols/elf_symbols.rs"]
+mod elf_symbols;
+
+#[path = "symbols/hostile.rs"]
+mod hostile;

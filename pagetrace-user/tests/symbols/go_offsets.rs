@@ -1,0 +1,98 @@
+//! The table of offsets against the debug information of programs by each toolchain.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pagetrace_user::symbols::go::offsets::{self, GoOffsets, Unverified};
+
+use super::toolchain::{PLAIN, VERSIONS, build, build_with, folder, go, output};
+
+/// The members in the order of [`GoOffsets`]' fields.
+const MEMBERS: [&str; 12] = [
+    "g.m",
+    "g.goid",
+    "m.curg",
+    "m.p",
+    "p.id",
+    "mspan.startAddr",
+    "mspan.npages",
+    "mspan.spanclass",
+    "mspan.state",
+    "mspan.elemsize",
+    "mheap.pages",
+    "mheap.allspans",
+];
+
+const EXPERIMENTS: [(&str, &str); 0] = [];
+
+fn in_order(of: &GoOffsets) -> [u32; 12] {
+    let GoOffsets { g_m, g_goid, m_curg, m_p, p_id, span_start, span_pages, span_class, .. } = *of;
+    let GoOffsets { span_state, span_elem_size, heap_pages, heap_all_spans, .. } = *of;
+    [
+        g_m,
+        g_goid,
+        m_curg,
+        m_p,
+        p_id,
+        span_start,
+        span_pages,
+        span_class,
+        span_state,
+        span_elem_size,
+        heap_pages,
+        heap_all_spans,
+    ]
+}
+
+/// The program that reads debug information, built by the newest toolchain.
+fn reader() -> PathBuf {
+    let program = folder("1.27.3").join("structures");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/symbols/structures.go");
+    output(go("1.27.3").env("CGO_ENABLED", "0").arg("build").arg("-o").arg(&program).arg(source));
+    program
+}
+
+fn told(reader: &Path, program: &Path) -> [u32; 12] {
+    let lines = output(Command::new(reader).arg(program).args(MEMBERS));
+    let found: BTreeMap<&str, u32> =
+        lines.lines().map(|line| line.split_once(' ').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect();
+    MEMBERS.map(|member| *found.get(member).unwrap_or_else(|| panic!("{member} of {}", program.display())))
+}
+
+#[test]
+fn each_version_as_its_compiler_lays_it_out() {
+    let reader = reader();
+    for version in VERSIONS {
+        let table = in_order(&offsets::of(&format!("go{version}")).unwrap());
+        assert_eq!(table, told(&reader, &build(version, PLAIN, false)), "Go {version}: {MEMBERS:?}");
+    }
+}
+
+/// Experiments that are said to leave the structures as they are do, in each version that has them.
+#[test]
+fn harmless_experiments() {
+    let reader = reader();
+    for (version, experiment) in EXPERIMENTS {
+        let name = format!("go{version} X:{experiment}");
+        let table = in_order(&offsets::of(&name).unwrap());
+        assert_eq!(table, told(&reader, &build_with(version, PLAIN, false, experiment)), "{name}: {MEMBERS:?}");
+    }
+}
+
+#[test]
+fn a_version_nobody_compared_is_not_guessed() {
+    let of = |version: &str| offsets::of(version).err();
+    let text = str::to_owned;
+    assert_eq!(of("go1.22"), None);
+    assert_eq!(of("go1.22.10-fips"), None);
+    assert_eq!(of(""), Some(Unverified::NoVersion));
+    assert_eq!(of("unknown"), Some(Unverified::NoVersion));
+    assert_eq!(of("go1.18.10"), Some(Unverified::Older(text("go1.18.10"))));
+    assert_eq!(of("go1.28"), Some(Unverified::Newer(text("go1.28"))));
+    assert_eq!(of("go1.4294967296"), Some(Unverified::NotARelease(text("go1.4294967296"))));
+    for odd in ["go1.27rc1", "go1.22beta1", "devel go1.28-abc Mon", "go2.0", "go1.", "go1.x", "gone"] {
+        assert_eq!(of(odd), Some(Unverified::NotARelease(text(odd))), "{odd}");
+    }
+    assert_eq!(of("go1.22.1 X:whatever"), Some(Unverified::Experiment(text("whatever"))));
+}
