@@ -25,8 +25,8 @@ const LEAST_COST: u64 = 4096;
 /// Every table of a sound file is read once or twice; this many times the whole file is only read for one that lies.
 const TIMES: u64 = 16;
 
-/// The largest allowance: some seconds of reading.
-const MOST: u64 = 4 << 30;
+/// The largest allowance: a second or two of reading. A program of half of that is read without section headers too.
+const MOST: u64 = 1 << 30;
 
 /// A program's file.
 pub struct Image {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use pagetrace_user::symbols::go::offsets::{self, GoOffsets, Unverified};
+use pagetrace_user::symbols::go::plan;
 
 use super::toolchain::{PLAIN, VERSIONS, build, build_with, folder, go, output};
 
@@ -24,7 +26,15 @@ const MEMBERS: [&str; 12] = [
     "mheap.allspans",
 ];
 
-const EXPERIMENTS: [(&str, &str); 0] = [];
+/// Those that touch the heap or the scheduler.
+const EXPERIMENTS: [(&str, &str); 6] = [
+    ("1.21.13", "pagetrace"),
+    ("1.22.10", "pagetrace"),
+    ("1.22.10", "noallocheaders"),
+    ("1.25.5", "greenteagc"),
+    ("1.26.6", "nogreenteagc"),
+    ("1.27.3", "norandomizedheapbase64"),
+];
 
 fn in_order(of: &GoOffsets) -> [u32; 12] {
     let GoOffsets { g_m, g_goid, m_curg, m_p, p_id, span_start, span_pages, span_class, .. } = *of;
@@ -45,7 +55,10 @@ fn in_order(of: &GoOffsets) -> [u32; 12] {
     ]
 }
 
-/// The program that reads debug information, built by the newest toolchain.
+/// The program that reads debug information, built once.
+static READER: LazyLock<PathBuf> = LazyLock::new(reader);
+
+/// Builds it by the newest toolchain.
 fn reader() -> PathBuf {
     let program = folder("1.27.3").join("structures");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/symbols/structures.go");
@@ -53,8 +66,8 @@ fn reader() -> PathBuf {
     program
 }
 
-fn told(reader: &Path, program: &Path) -> [u32; 12] {
-    let lines = output(Command::new(reader).arg(program).args(MEMBERS));
+fn told(program: &Path) -> [u32; 12] {
+    let lines = output(Command::new(&*READER).arg(program).args(MEMBERS));
     let found: BTreeMap<&str, u32> =
         lines.lines().map(|line| line.split_once(' ').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect();
     MEMBERS.map(|member| *found.get(member).unwrap_or_else(|| panic!("{member} of {}", program.display())))
@@ -62,22 +75,31 @@ fn told(reader: &Path, program: &Path) -> [u32; 12] {
 
 #[test]
 fn each_version_as_its_compiler_lays_it_out() {
-    let reader = reader();
     for version in VERSIONS {
         let table = in_order(&offsets::of(&format!("go{version}")).unwrap());
-        assert_eq!(table, told(&reader, &build(version, PLAIN, false)), "Go {version}: {MEMBERS:?}");
+        assert_eq!(table, told(&build(version, PLAIN, false)), "Go {version}: {MEMBERS:?}");
     }
 }
 
 /// Experiments that are said to leave the structures as they are do, in each version that has them.
 #[test]
 fn harmless_experiments() {
-    let reader = reader();
     for (version, experiment) in EXPERIMENTS {
         let name = format!("go{version} X:{experiment}");
         let table = in_order(&offsets::of(&name).unwrap());
-        assert_eq!(table, told(&reader, &build_with(version, PLAIN, false, experiment)), "{name}: {MEMBERS:?}");
+        assert_eq!(table, told(&build_with(version, PLAIN, false, experiment)), "{name}: {MEMBERS:?}");
     }
+}
+
+#[test]
+fn an_experiment_that_changes_structures_is_refused() {
+    let version = "go1.22.10 X:staticlockranking";
+    assert_eq!(offsets::of(version), Err(Unverified::Experiment("staticlockranking".to_owned())));
+    let program = build_with("1.22.10", PLAIN, false, "staticlockranking");
+    assert_ne!(in_order(&offsets::of("go1.22.10").unwrap()), told(&program));
+    let plan = plan(&program).unwrap().unwrap();
+    assert_eq!((plan.version.as_str(), plan.points.len()), (version, 9), "it still says where probes could be");
+    assert_eq!(plan.offsets, Err(Unverified::Experiment("staticlockranking".to_owned())));
 }
 
 #[test]
@@ -85,6 +107,7 @@ fn a_version_nobody_compared_is_not_guessed() {
     let of = |version: &str| offsets::of(version).err();
     let text = str::to_owned;
     assert_eq!(of("go1.22"), None);
+    assert_eq!(of("go1.20.14"), None);
     assert_eq!(of("go1.22.10-fips"), None);
     assert_eq!(of(""), Some(Unverified::NoVersion));
     assert_eq!(of("unknown"), Some(Unverified::NoVersion));
