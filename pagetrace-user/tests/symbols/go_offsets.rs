@@ -85,21 +85,24 @@ fn each_version_as_its_compiler_lays_it_out() {
 #[test]
 fn harmless_experiments() {
     for (version, experiment) in EXPERIMENTS {
-        let name = format!("go{version} X:{experiment}");
-        let table = in_order(&offsets::of(&name).unwrap());
-        assert_eq!(table, told(&build_with(version, PLAIN, false, experiment)), "{name}: {MEMBERS:?}");
+        let program = build_with(version, PLAIN, false, experiment);
+        let plan = plan(&program).unwrap().unwrap();
+        assert!(plan.version.ends_with(&format!("X:{experiment}")), "{}", plan.version);
+        let table = in_order(&plan.offsets.unwrap());
+        assert_eq!(table, told(&program), "{}: {MEMBERS:?}", plan.version);
     }
 }
 
 #[test]
 fn an_experiment_that_changes_structures_is_refused() {
-    let version = "go1.22.10 X:staticlockranking";
-    assert_eq!(offsets::of(version), Err(Unverified::Experiment("staticlockranking".to_owned())));
-    let program = build_with("1.22.10", PLAIN, false, "staticlockranking");
-    assert_ne!(in_order(&offsets::of("go1.22.10").unwrap()), told(&program));
-    let plan = plan(&program).unwrap().unwrap();
-    assert_eq!((plan.version.as_str(), plan.points.len()), (version, 9), "it still says where probes could be");
-    assert_eq!(plan.offsets, Err(Unverified::Experiment("staticlockranking".to_owned())));
+    let refused = Unverified::Experiment("staticlockranking".to_owned());
+    for version in ["1.22.10", "1.27.3"] {
+        let program = build_with(version, PLAIN, false, "staticlockranking");
+        assert_ne!(in_order(&offsets::of(&format!("go{version}")).unwrap()), told(&program));
+        let plan = plan(&program).unwrap().unwrap();
+        assert_eq!(plan.offsets.as_ref(), Err(&refused), "{}", plan.version);
+        assert_eq!(plan.points.len(), 9, "it still says where probes could be");
+    }
 }
 
 #[test]
@@ -114,8 +117,14 @@ fn a_version_nobody_compared_is_not_guessed() {
     assert_eq!(of("go1.18.10"), Some(Unverified::Older(text("go1.18.10"))));
     assert_eq!(of("go1.28"), Some(Unverified::Newer(text("go1.28"))));
     assert_eq!(of("go1.4294967296"), Some(Unverified::NotARelease(text("go1.4294967296"))));
-    for odd in ["go1.27rc1", "go1.22beta1", "devel go1.28-abc Mon", "go2.0", "go1.", "go1.x", "gone"] {
+    for odd in
+        ["go1.27rc1", "go1.22beta1", "devel go1.28-abc Mon", "go1.27-devel_abc Mon", "go2.0", "go1.", "go1.x", "gone"]
+    {
         assert_eq!(of(odd), Some(Unverified::NotARelease(text(odd))), "{odd}");
     }
-    assert_eq!(of("go1.22.1 X:whatever"), Some(Unverified::Experiment(text("whatever"))));
+    for odd in ["go1.22.1 X:whatever", "go1.26.1-X:pagetrace,whatever", "go1.26-fips X:whatever", "go1.26 x X:whatever"]
+    {
+        assert_eq!(of(odd), Some(Unverified::Experiment(text("whatever"))), "{odd}");
+    }
+    assert_eq!(of("go1.26.1-X:boringcrypto,jsonv2"), None);
 }

@@ -32,7 +32,7 @@ const MOST_CANDIDATES: usize = 64;
 /// What a program says about its making.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildInfo {
-    /// `go1.22.10`, with ` X:` and experiments behind it if there were any; empty before Go 1.18.
+    /// `go1.22.10`, with ` X:` (`-X:` since Go 1.26) and experiments behind it if there were any; empty before Go 1.18.
     pub version: String,
     /// Whether the race detector is built in.
     pub race: bool,

@@ -117,16 +117,16 @@ const HARMLESS_EXPERIMENTS: &[&str] = &[
 /// # Errors
 /// When nobody has compared them.
 pub fn of(version: &str) -> Result<GoOffsets, Unverified> {
-    let mut words = version.split(' ');
-    let release = words.next().unwrap_or_default();
+    // Experiments stand behind a space, since Go 1.26 behind a hyphen, and may follow a vendor's suffix.
+    let (release, experiments) = version.split_once("X:").unwrap_or((version, ""));
+    let release = release.trim_end_matches([' ', '-']);
     if release.is_empty() || release == "unknown" {
         return Err(Unverified::NoVersion);
     }
     let minor = minor_of(release).ok_or_else(|| Unverified::NotARelease(version.to_owned()))?;
-    for experiment in words.filter_map(|word| word.strip_prefix("X:")).flat_map(|list| list.split(',')) {
-        if !HARMLESS_EXPERIMENTS.contains(&experiment) {
-            return Err(Unverified::Experiment(experiment.to_owned()));
-        }
+    let names = experiments.split([',', ' ', '-']).filter(|name| !name.is_empty());
+    if let Some(unknown) = names.into_iter().find(|name| !HARMLESS_EXPERIMENTS.contains(name)) {
+        return Err(Unverified::Experiment(unknown.to_owned()));
     }
     let row = ROWS.iter().find(|(known, _)| *known == minor).map(|(_, offsets)| *offsets);
     row.ok_or_else(|| match minor {
@@ -135,11 +135,11 @@ pub fn of(version: &str) -> Result<GoOffsets, Unverified> {
     })
 }
 
-/// The minor version of a release: 22 of `go1.22`, `go1.22.10` and a vendor's `go1.22.10-x`. `None` for anything else,
-/// release candidates among it.
+/// The minor version of a release: 22 of `go1.22`, `go1.22.10` and a vendor's `go1.22.10-x` or `go1.22.10 x`. `None` for anything else,
+/// release candidates and development versions (`go1.27-devel_...`) among it.
 fn minor_of(release: &str) -> Option<u32> {
-    let rest = release.strip_prefix("go1.")?;
+    let rest = release.strip_prefix("go1.").filter(|rest| !rest.contains("devel"))?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let (minor, rest) = rest.split_at_checked(digits)?;
-    (rest.is_empty() || rest.starts_with(['.', '-', '+'])).then(|| minor.parse().ok())?
+    (rest.is_empty() || rest.starts_with(['.', '-', '+', ' '])).then(|| minor.parse().ok())?
 }
