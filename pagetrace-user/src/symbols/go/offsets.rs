@@ -99,6 +99,7 @@ const HARMLESS_EXPERIMENTS: &[&str] = &[
     "nodwarf5",
     "noexectracer2",
     "nogreenteagc",
+    "nojsonv2",
     "norandomizedheapbase64",
     "nosizespecializedmalloc",
     "nospinbitmutex",
