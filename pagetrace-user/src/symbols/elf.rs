@@ -15,6 +15,9 @@ use object::pod::{self, Pod};
 use super::image::{Image, Part};
 use super::{Address, FileOffset, SymbolError, strings};
 
+/// Mapped pieces of a file that are believed; linkers make two to a dozen. Every lookup of an address goes through them.
+const MOST_SEGMENTS: usize = 128;
+
 /// A piece of the file that is mapped (PT_LOAD).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -84,7 +87,7 @@ impl Elf {
         let part = |program: &elf::ProgramHeader64<Little>| {
             image.part(FileOffset(program.p_offset.get(Little)), program.p_filesz.get(Little))
         };
-        let segments = programs
+        let segments: Vec<Segment> = programs
             .iter()
             .filter(|program| program.p_type.get(Little) == elf::PT_LOAD)
             .map(|program| Segment {
@@ -94,6 +97,9 @@ impl Elf {
                 writable: program.p_flags.get(Little).contains(elf::PF_W),
             })
             .collect();
+        if segments.len() > MOST_SEGMENTS {
+            return Err(SymbolError::Damaged("it has too many segments"));
+        }
         let dynamic = programs.iter().find(|program| program.p_type.get(Little) == elf::PT_DYNAMIC).map(part);
         let sections = sections(&image, &header).unwrap_or_default();
         let position_independent = header.e_type.get(Little) == elf::ET_DYN;

@@ -196,6 +196,27 @@ fn an_index_that_jumps_about_is_given_up() {
     let _ = ask(bytes);
 }
 
+/// As many segments as the header can count, each of them all of a file full of magics.
+#[test]
+fn segments_without_end() {
+    for magic in [&b"\xff Go buildinf:\x08\x02"[..], b"\xf1\xff\xff\xff\x00\x00\x01\x08"] {
+        for segments in [100_u16, u16::MAX] {
+            let mut bytes = PROGRAMS[0][..64].to_vec();
+            bytes[0x28..0x30].fill(0);
+            bytes[0x38..0x3a].copy_from_slice(&segments.to_le_bytes());
+            for _ in 0..segments {
+                let mut header = [0_u8; 56];
+                (header[0], header[4], header[34]) = (1, 6, 0x7f);
+                bytes.extend(header);
+            }
+            bytes.resize(bytes.len().next_multiple_of(16), 0);
+            bytes.extend(magic.repeat((4 << 20) / magic.len()));
+            let answer = ask(bytes);
+            assert_eq!(matches!(answer, Err(SymbolError::Damaged(_))), segments == u16::MAX, "{answer:?}");
+        }
+    }
+}
+
 #[test]
 fn addresses_at_the_end_of_the_space() {
     let mut bytes = PROGRAMS[0].clone();

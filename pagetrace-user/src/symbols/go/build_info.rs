@@ -93,7 +93,7 @@ fn first_in(elf: &Elf, part: Part) -> Result<Option<BuildInfo>, SymbolError> {
     let finder = Finder::new(&magic);
     let mut candidates = Vec::new();
     elf.image.pieces(part, magic.len() as u64, |at, piece| {
-        let hits = finder.find_iter(piece).map(|hit| at.saturating_add(hit as u64));
+        let hits = finder.find_iter(piece).take(MOST_CANDIDATES).map(|hit| at.saturating_add(hit as u64));
         let aligned = |hit: &u64| elf.address(FileOffset(*hit)).is_some_and(|address| address.0.is_multiple_of(16));
         candidates.extend(hits.filter(aligned));
         if candidates.len() < MOST_CANDIDATES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -94,6 +94,7 @@ const HARMLESS_EXPERIMENTS: &[&str] = &[
     "greenteagc",
     "jsonv2",
     "loopvar",
+    "mapsplitgroup",
     "noaliastypeparams",
     "noallocheaders",
     "nodwarf5",

@@ -90,7 +90,7 @@ fn look_alikes(elf: &Elf) -> Result<Vec<u64>, SymbolError> {
     let mut found = Vec::new();
     for segment in elf.segments() {
         elf.image.pieces(segment.file, LOOKS.len() as u64, |at, piece| {
-            for hit in finder.find_iter(piece) {
+            for hit in finder.find_iter(piece).take(MOST_CANDIDATES) {
                 // Before it stands the magic's first byte; the whole is aligned.
                 let start = at.saturating_add(hit as u64).saturating_sub(1);
                 if start.is_multiple_of(8) && !found.contains(&start) {
@@ -149,7 +149,8 @@ fn pointers_in_data(elf: &Elf, table: Address, names: Address) -> Result<Vec<Add
     let mut found = Vec::new();
     for segment in elf.segments().iter().filter(|segment| !segment.executable) {
         elf.image.pieces(segment.file, needle.len() as u64, |at, piece| {
-            let hits = finder.find_iter(piece).map(|hit| FileOffset(at.saturating_add(hit as u64)));
+            let hits =
+                finder.find_iter(piece).take(MOST_CANDIDATES).map(|hit| FileOffset(at.saturating_add(hit as u64)));
             found.extend(hits.filter_map(|hit| elf.address(hit)));
             if found.len() < MOST_CANDIDATES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
