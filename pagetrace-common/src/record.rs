@@ -49,6 +49,9 @@ pub const SCAN: u8 = 10;
 pub const CALL: u8 = 11;
 /// An `mmap` of a file: as [`CALL`], then `[device, inode, 8 words of the name's last component]`.
 pub const CALL_FILE: u8 = 12;
+/// A page heap did something: `[address, amount, P + 1 or 0 for none, goroutine]`; flags: a `HEAP_*`, and of
+/// [`HEAP_PHASE`] which one in bits 3..7. What could not be read of the process is told by [`HEAP_UNREAD`].
+pub const HEAP: u8 = 13;
 
 pub const HOW_RUNNING: u8 = 0;
 pub const HOW_FORKED: u8 = 1;
@@ -66,6 +69,21 @@ pub const SCAN_MEMCG_RECLAIM: u8 = 3;
 pub const SCAN_MIGRATE: u8 = 4;
 pub const SCAN_OOM_VICTIM: u8 = 5;
 
+/// Pages handed out: first address, pages of the heap.
+pub const HEAP_ALLOC: u8 = 0;
+/// Pages taken back: as [`HEAP_ALLOC`].
+pub const HEAP_FREE: u8 = 1;
+/// Memory given back to the kernel: first address, bytes.
+pub const HEAP_SCAV: u8 = 2;
+/// The heap asks for more: no address, pages of the heap.
+pub const HEAP_GROW: u8 = 3;
+/// A phase of the collector: the words are the function's second and third argument.
+pub const HEAP_PHASE: u8 = 4;
+/// The words of a [`HEAP`] record are 0: the memory that tells them could not be read.
+pub const HEAP_UNREAD: u8 = 7;
+/// The bits of the flags that hold a `HEAP_*`.
+pub const HEAP_VERB: u8 = 7;
+
 /// Words of the head and payload of [`CALL`].
 pub const CALL_WORDS: usize = HEAD_WORDS + 12;
 /// Words of a file's name in [`CALL_FILE`], zero-padded.
@@ -81,7 +99,7 @@ pub const fn words_of(kind: u8) -> Option<usize> {
         MM_GONE => 0,
         FAULT => 2,
         FRAME | RSS_BY_OTHER => 3,
-        SCAN => 4,
+        SCAN | HEAP => 4,
         CALL => 12,
         CALL_FILE => 12 + 2 + NAME_WORDS,
         _ => return None,

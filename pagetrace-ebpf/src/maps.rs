@@ -9,7 +9,9 @@ use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_CPUS, MAX_EXACT_CPUS, tally, word};
+use pagetrace_common::control::{
+    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS as HEAP_LAYOUT_ROWS, MAX_CPUS, MAX_EXACT_CPUS, heap_layout, tally, word,
+};
 
 /// An address space that is wanted.
 #[repr(C)]
@@ -82,6 +84,10 @@ pub static PROCESSES: HashMap<u32, Process, 65536> = HashMap::new();
 /// the frames of a reading.
 #[btf_map]
 pub static FRAMES: Array<[u32; FRAMES_PER_ROW as usize], 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Where fields lie in the Go runtimes that are traced, one version a row; the cookie of an attach point names it.
+#[btf_map]
+pub static HEAP_LAYOUTS: Array<[u64; heap_layout::COUNT], { HEAP_LAYOUT_ROWS as usize }> = Array::new();
 
 /// What to add to a per-CPU pointer to reach each CPU's copy.
 #[btf_map]

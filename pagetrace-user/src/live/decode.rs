@@ -5,9 +5,9 @@
 
 use pagetrace_common::record::{self, HEAD_WORDS, NAME_WORDS};
 
-use crate::event::{Access, Body, Call, Member, Scan, ScanKind, Start};
+use crate::event::{Access, Body, Call, HeapAct, Member, Scan, ScanKind, Start};
 use crate::live::merge::Words;
-use crate::units::{Bytes, Comm, Nanos, Pages, Pfn, Pid, Range, Tid};
+use crate::units::{Bytes, Comm, HEAP_PAGE_BYTES, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
 /// Any record, decoded.
 #[derive(Debug)]
@@ -140,6 +140,7 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
             call(ts, &word)
         }
         record::CALL_FILE => map_of_file(ts, &word),
+        record::HEAP => heap(flags, &word),
         _ => What::Unknown,
     };
     Decoded {
@@ -249,6 +250,18 @@ fn brk(asked: u64, before: u64, result: u64) -> What {
         // A call whose entry was not seen tells its result only.
         Body::Brk { old: if before == 0 { result } else { before }, new: result }
     })
+}
+
+/// The words of a page heap's act: address, amount, P + 1.
+fn heap(flags: u8, word: &dyn Fn(usize) -> u64) -> What {
+    let (act, pages) = match flags & record::HEAP_VERB {
+        record::HEAP_ALLOC => (HeapAct::Alloc, word(1)),
+        record::HEAP_FREE => (HeapAct::Free, word(1)),
+        record::HEAP_SCAV => (HeapAct::Scav, word(1) / HEAP_PAGE_BYTES),
+        _ => return What::Unknown,
+    };
+    let p = word(2).checked_sub(1).map(|p| p as u32);
+    What::Event(Body::Heap { act, addr: word(0), pages: HeapPages(pages), p })
 }
 
 fn map_of_file(ts: Nanos, word: &dyn Fn(usize) -> u64) -> What {

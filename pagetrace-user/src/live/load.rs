@@ -11,16 +11,20 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
 use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_obj::btf::{BtfType, Func, FuncLinkage};
-use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_CPUS, MAX_EXACT_CPUS, tally, word};
+use pagetrace_common::control::{
+    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS, MAX_CPUS, MAX_EXACT_CPUS, heap_layout, tally, word,
+};
 
 use crate::event::Probe;
 use crate::failure::{Code, Failure};
 use crate::live::attach::AttachPoints;
 use crate::live::frames::FrameTable;
 use crate::live::layout::Layout;
+use crate::live::uprobe::{MapFds, Point, Program, StateDirectory, Target, UprobeSet, Way};
 use crate::units::Pid;
 
 const WALK: &str = "pt_walk";
+const HEAP: &str = "pt_heap";
 
 /// Bytes of a record of frames' owners that the kernel is asked for at most: 256 GiB of memory.
 const MAX_FRAMES: u64 = 256 << 30 >> 12;
@@ -47,6 +51,9 @@ pub struct OwnerRow {
 // SAFETY: integers without padding: any bytes are a value.
 unsafe impl aya::Pod for OwnerRow {}
 
+/// A row of the map `HEAP_LAYOUTS`.
+pub type HeapLayout = [u64; heap_layout::COUNT];
+
 /// One ring buffer.
 pub type Ring = RingBuf<MapData>;
 
@@ -56,6 +63,7 @@ type OuterMap = ArrayOfMaps<MapData, Ring>;
 pub struct Kernel {
     /// Dropped first, which detaches everything.
     attached: AttachPoints,
+    uprobes: Vec<UprobeSet>,
     ebpf: Ebpf,
     control: Array<MapData, [u64; word::COUNT]>,
     tallies: Array<MapData, [u64; tally::COUNT]>,
@@ -63,6 +71,10 @@ pub struct Kernel {
     owners: HashMap<MapData, u64, OwnerRow>,
     processes: HashMap<MapData, u32, u64>,
     pub frames: FrameTable,
+    heap_layouts: Array<MapData, HeapLayout>,
+    /// The rows that are set.
+    layouts_known: Vec<HeapLayout>,
+    maps: MapFds,
     pub frames_of_host: u64,
     words: [u64; word::COUNT],
     tallies_before: [u64; tally::COUNT],
@@ -111,8 +123,8 @@ impl Kernel {
         loader.override_global("SUBMIT_FLAGS", &submit_flags, true);
         let least_words: u64 = if options.padded { PADDED_WORDS } else { 0 };
         loader.override_global("LEAST_WORDS", &least_words, true);
-        let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pagetrace-ebpf"));
-        let mut ebpf = loader.load(object).map_err(|error| failed("load the eBPF object", &error))?;
+        let mut ebpf = loader.load(object()).map_err(|error| failed("load the eBPF object", &error))?;
+        let maps = MapFds::of(&ebpf).map_err(|error| failed("keep the maps", &error))?;
         let types = walk_types(layout.get("WALK_TYPE").copied().unwrap_or(0));
         let walk: &mut Iter = program(&mut ebpf, WALK)?;
         walk.load("task", &types).map_err(|error| failed("load the walk over tasks", &error))?;
@@ -126,12 +138,16 @@ impl Kernel {
         };
         let kernel = Kernel {
             attached,
+            uprobes: Vec::new(),
             control: take(&mut ebpf, "CONTROL")?,
             tallies: take(&mut ebpf, "TALLIES")?,
             counters: take(&mut ebpf, "COUNTERS")?,
             owners: take(&mut ebpf, "OWNERS")?,
             processes: take(&mut ebpf, "PROCESSES")?,
             frames: FrameTable::new(frames, u64::from(rows) * u64::from(FRAMES_PER_ROW)),
+            heap_layouts: take(&mut ebpf, "HEAP_LAYOUTS")?,
+            layouts_known: Vec::new(),
+            maps,
             frames_of_host,
             words: [0; word::COUNT],
             tallies_before: [0; tally::COUNT],
@@ -170,6 +186,35 @@ impl Kernel {
     /// Wants this process: its address space at the next walk, or the one of its next exec.
     pub fn want(&mut self, pid: Pid) -> Result<(), Failure> {
         self.processes.insert(pid.0, 0, 0).map_err(|error| failed("choose the process", &error))
+    }
+
+    /// Attaches to points of a page heap, whose cookies name a layout, until this is dropped. What came of each.
+    ///
+    /// *Errors.* Those of [`UprobeSet::attach`].
+    pub fn attach_heap(&mut self, target: &Target, points: &[Point], way: Way) -> Result<Vec<Probe>, Failure> {
+        let program = Program::of_object(object(), HEAP, self.maps.clone());
+        let program = program.map_err(|error| failed("find the program for page heaps", &error))?;
+        let set = UprobeSet::attach(&program, target, points, way, &StateDirectory::default())?;
+        let probes = set.probes().to_vec();
+        self.uprobes.push(set);
+        Ok(probes)
+    }
+
+    /// The number by which cookies name this layout. Equal ones have the same.
+    ///
+    /// *Errors.* It says nothing of where a `g` has its `m`; more different ones than the programs' table holds.
+    pub fn heap_layout(&mut self, layout: HeapLayout) -> Result<u32, Failure> {
+        let known = self.layouts_known.iter().position(|known| *known == layout);
+        let row = u32::try_from(known.unwrap_or(self.layouts_known.len())).unwrap_or(u32::MAX);
+        if known.is_none() {
+            if row >= HEAP_LAYOUTS || layout.get(heap_layout::G_M) == Some(&0) {
+                return Err(failed("note the layout of a Go runtime", "the table is full, or the layout unknown"));
+            }
+            let set = self.heap_layouts.set(row, layout, 0);
+            set.map_err(|error| failed("note the layout of a Go runtime", &error))?;
+            self.layouts_known.push(layout);
+        }
+        Ok(row)
     }
 
     /// Does not want this address space after all: its events are filtered in the kernel from now on.
@@ -223,9 +268,16 @@ impl Kernel {
                 (count > 0).then(|| (name.to_owned(), count))
             })
             .collect();
+        let heap: u64 = self.uprobes.iter().map(UprobeSet::recursion_misses).sum();
+        misses.extend((heap > 0).then(|| (HEAP.to_owned(), heap)));
         misses.sort();
         misses
     }
+}
+
+/// The eBPF object.
+fn object() -> &'static [u8] {
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pagetrace-ebpf"))
 }
 
 /// A list of types in which only the walk's has its true place: what aya asks of it is that number. The kernel's own

@@ -11,6 +11,8 @@ mod session;
 mod summary;
 
 mod attach;
+pub mod uprobe;
+
 mod calibrate;
 mod frames;
 mod layout;
@@ -36,4 +38,5 @@ mod control;
 
 pub use command::{STAGE as EXEC_STAGE, stage as stage_exec};
 pub use layout::{STAGE as LAYOUT_STAGE, stage as stage_layout};
+pub use load::{HeapLayout, Kernel};
 pub use session::record;

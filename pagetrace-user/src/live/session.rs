@@ -24,6 +24,7 @@ use crate::live::process;
 use crate::live::route::Route;
 use crate::live::select::Rule;
 use crate::live::summary::Summary;
+use crate::live::uprobe::{self, StateDirectory};
 use crate::live::writer::Writer;
 use crate::options::{RecordOptions, Select};
 use crate::store::Store;
@@ -42,9 +43,19 @@ pub fn record(options: RecordOptions) -> Result<Code, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Code::Failed, "cannot wait for signals", error.to_string(), ""))?;
+    let _settled = Settled;
     let code = runtime.block_on(supervise(options, &store));
     drop(store);
     code
+}
+
+/// Whatever way a recording ends, the process does not while text bytes of others are being changed.
+struct Settled;
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        uprobe::settle();
+    }
 }
 
 /// What can be refused before anything is touched.
@@ -162,6 +173,7 @@ struct Work {
 impl Work {
     fn run(self, live: oneshot::Sender<()>) -> Result<Code, Failure> {
         let options = &self.options;
+        self.sweep();
         let rule = Rule::new(&options.select)?;
         let layout = layout::read()?;
         let ring_bytes = u32::try_from(options.ring.0).unwrap_or(u32::MAX);
@@ -214,6 +226,21 @@ impl Work {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
         self.close(capture, end, began.0)
+    }
+
+    /// Puts back what a killed recorder may have left in live processes.
+    fn sweep(&self) {
+        let state = StateDirectory::default();
+        let told = match uprobe::sweep(&state) {
+            Ok(swept) => swept.iter().map(ToString::to_string).collect(),
+            Err(error) => {
+                vec![format!("cannot look for what a killed recorder left: {}: {error}", state.path().display())]
+            }
+        };
+        for line in told.iter().filter(|_| !self.options.quiet) {
+            // A closed stderr is no reason not to record.
+            let _ = writeln!(std::io::stderr(), "note: {line}");
+        }
     }
 
     /// Chooses the processes, turns the programs on and reads what is there.

@@ -1,0 +1,81 @@
+//! Page heaps of allocators: one program on every point of the Go runtime's, in the thread that allocates or
+//! collects. The attach cookie ([`cookie`]) says which point it is and whose layout holds.
+//!
+//! *Arguments* (Go's ABIInternal on amd64, since 1.17): RAX, RBX, RCX in this order, the receiver first; R14 is the
+//! running `g`, which at these points is often the thread's own (g0): the goroutine is the thread's `curg`.
+//! *Filter.* A point fires in every process that maps the file; only wanted address spaces emit.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_probe_read_user, generated::bpf_get_attach_cookie},
+    macros::uprobe,
+    programs::ProbeContext,
+};
+use pagetrace_common::{
+    control::{LAYER_HEAP, cookie, heap_layout},
+    record,
+};
+
+use crate::{emit::Hook, maps::HEAP_LAYOUTS, owner, task};
+
+type Layout = [u64; heap_layout::COUNT];
+
+#[uprobe]
+pub fn pt_heap(ctx: ProbeContext) -> u32 {
+    let Some(hook) = Hook::enter() else { return 0 };
+    let Some(owner) = owner::find(task::current_mm()) else {
+        hook.filter(LAYER_HEAP);
+        return 0;
+    };
+    // SAFETY: the helper takes the program's own context.
+    let point = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let (flags, payload) = match read(&ctx, point) {
+        Some(payload) => (cookie::flags(point), payload),
+        None => (record::HEAP_UNREAD, [0; 4]),
+    };
+    hook.emit(record::HEAP, flags, owner.number, payload);
+    0
+}
+
+#[inline(always)]
+fn read(ctx: &ProbeContext, point: u64) -> Option<[u64; 4]> {
+    let layout = HEAP_LAYOUTS.get(cookie::layout(point))?;
+    if layout[heap_layout::G_M] == 0 {
+        return None;
+    }
+    // SAFETY: the context of a uprobe is the thread's registers.
+    let (ax, bx, cx, g) = unsafe { ((*ctx.regs).rax, (*ctx.regs).rbx, (*ctx.regs).rcx, (*ctx.regs).r14) };
+    let (address, amount) = match cookie::flags(point) & record::HEAP_VERB {
+        record::HEAP_FREE => (user(bx + layout[heap_layout::SPAN_START])?, user(bx + layout[heap_layout::SPAN_PAGES])?),
+        record::HEAP_SCAV => (ax, bx),
+        record::HEAP_GROW => (0, bx),
+        _ => (bx, cx),
+    };
+    let m: u64 = user(g + layout[heap_layout::G_M])?;
+    Some([address, amount, processor(m, layout)?, goroutine(m, layout)?])
+}
+
+/// The number of the scheduler's P that the thread holds, plus 1; 0: it holds none.
+#[inline(always)]
+fn processor(m: u64, layout: &Layout) -> Option<u64> {
+    let p: u64 = user(m + layout[heap_layout::M_P])?;
+    if p == 0 {
+        return Some(0);
+    }
+    let id: u32 = user(p + layout[heap_layout::P_ID])?;
+    Some(u64::from(id) + 1)
+}
+
+/// The number of the goroutine that the thread runs or works for; 0: none.
+#[inline(always)]
+fn goroutine(m: u64, layout: &Layout) -> Option<u64> {
+    let g: u64 = user(m + layout[heap_layout::M_CURG])?;
+    if g == 0 { Some(0) } else { user(g + layout[heap_layout::G_GOID]) }
+}
+
+/// Reads a value of the process's own memory; `None` where it is not there at once.
+#[inline(always)]
+fn user<T>(addr: u64) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(addr as *const T) }.ok()
+}
