@@ -44,6 +44,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("pagetrace-user/src/live/frames.rs", "maps the kernel's table of owners"),
     ("pagetrace-user/src/live/load.rs", "a row of a kernel map as plain bytes"),
     ("pagetrace-user/src/live/pagemap.rs", "PAGEMAP_SCAN, which no crate has"),
+    ("pagetrace-user/src/live/uprobe/sys.rs", "system calls that no crate has"),
 ];
 
 /// Files of more than [`LONGEST`] lines, and what keeps them whole.

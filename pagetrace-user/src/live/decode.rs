@@ -282,3 +282,35 @@ fn map_of_file(ts: Nanos, word: &dyn Fn(usize) -> u64) -> What {
         file: FileKey { dev: major << 32 | minor, ino: word(13), name },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pagetrace_common::control::cookie;
+    use pagetrace_common::record::MAX_WORDS;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(verb: u8, payload: [u64; 4], expected: Option<(HeapAct, u64, u64, Option<u32>)>) {
+        let flags = cookie::flags(cookie::of(verb, 0, 63));
+        let mut words = [0; MAX_WORDS];
+        for (to, from) in words.iter_mut().zip([1, record::head(record::HEAP, flags, 3, 9), 7].iter().chain(&payload)) {
+            *to = *from;
+        }
+        let decoded = decode(Nanos(1), &words);
+        assert_eq!((decoded.owner, decoded.cpu, decoded.tid), (9, 3, Tid(7)));
+        let found = match decoded.what {
+            What::Event(Body::Heap { act, addr, pages, p }) => Some((act, addr, pages.0, p)),
+            _ => None,
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn page_heaps() {
+        check(record::HEAP_ALLOC, [0xc000_0000_0000, 3, 2, 17], Some((HeapAct::Alloc, 0xc000_0000_0000, 3, Some(1))));
+        check(record::HEAP_FREE, [0x2000, 1, 0, 0], Some((HeapAct::Free, 0x2000, 1, None)));
+        check(record::HEAP_SCAV, [0x2000, 65536, 1, 0], Some((HeapAct::Scav, 0x2000, 8, Some(0))));
+        check(record::HEAP_UNREAD, [0; 4], None);
+    }
+}

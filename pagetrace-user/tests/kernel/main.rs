@@ -48,4 +48,6 @@ mod flood;
 
 mod killed;
 
+mod uprobes;
+
 mod damage;

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::stage::{PATIENCE, wait_for};
 
-const PROGRAMS: [&str; 7] = ["acts", "touch", "asleep", "remote", "flood", "family", "spin"];
+const PROGRAMS: [&str; 8] = ["acts", "touch", "asleep", "remote", "flood", "family", "spin", "points"];
 
 /// The path of a compiled program. Call it under the stage's lock.
 pub fn program(name: &str) -> PathBuf {

@@ -69,6 +69,17 @@ pub enum Scope {
     Everyone,
 }
 
+impl Scope {
+    /// The process that the kernel is given. One whose first thread has ended has no address space by its number any
+    /// more: the breakpoints stand in every process then, which costs the others, and the program filters.
+    fn filter(self) -> Option<u32> {
+        let Scope::Process(pid) = self else { return None };
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        (!matches!(state, Some('Z' | 'X' | 'x'))).then_some(pid.0)
+    }
+}
+
 /// How the kernel is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -88,9 +99,8 @@ impl Way {
 
 /// What keeps points attached: closing it detaches.
 enum Links {
-    /// At most one: without any point there is none.
-    Multi(Vec<OwnedFd>),
-    Perf(Vec<perf::Attached>),
+    Multi(#[expect(dead_code, reason = "held for its end")] Option<OwnedFd>),
+    Perf(#[expect(dead_code, reason = "held for its end")] Vec<perf::Attached>),
 }
 
 /// Points that are attached. Dropping it detaches.
@@ -157,14 +167,14 @@ impl UprobeSet {
 
 impl Drop for UprobeSet {
     fn drop(&mut self) {
-        let links = std::mem::replace(&mut self.links, Links::Multi(Vec::new()));
+        let links = std::mem::replace(&mut self.links, Links::Multi(None));
         let Some(_flight) = flight::begin() else {
             // The process ends at any moment. What is attached as a whole the kernel takes away by itself then, and
             // a change begun now would be cut off.
             std::mem::forget(links);
             return;
         };
-        close(links);
+        drop(links);
         if let Some(journal) = self.journal.take() {
             journal.remove();
         }
@@ -176,19 +186,12 @@ fn attach_all(loaded: &Loaded, path: &str, scope: Scope, points: &[Point], way: 
     match way {
         Way::Multi => {
             let (link, outcomes) = multi::attach(loaded, path, scope, points);
-            (Links::Multi(link.into_iter().collect()), outcomes)
+            (Links::Multi(link), outcomes)
         }
         Way::Perf => {
             let (links, outcomes) = perf::attach(loaded, path, scope, points);
             (Links::Perf(links), outcomes)
         }
-    }
-}
-
-fn close(links: Links) {
-    match links {
-        Links::Multi(link) => drop(link),
-        Links::Perf(links) => perf::detach(links),
     }
 }
 

@@ -1,8 +1,7 @@
 //! All points of a file by one link, which the kernel attaches and detaches at once (6.6).
 //!
 //! *Whose processes.* The link names a process, so that no breakpoint is put into others. Kernels before 6.10 took the
-//! name for a single thread's; they are told apart as libbpf does, and count as having no such links at all. A process
-//! whose first thread has ended has no address space by its number any more: then the link names nobody.
+//! name for a single thread's; they are told apart as libbpf does, and count as having no such links at all.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +9,6 @@ use std::sync::OnceLock;
 
 use super::program::{Loaded, Program};
 use super::{Point, Scope, Way, sys};
-use crate::units::Pid;
 
 /// Whether the kernel has such links, and they filter by process.
 pub fn is_supported() -> bool {
@@ -26,10 +24,7 @@ pub fn is_supported() -> bool {
 
 /// Links the points that can be had, and tells what came of each.
 pub fn attach(loaded: &Loaded, path: &str, scope: Scope, points: &[Point]) -> (Option<OwnedFd>, Vec<io::Result<()>>) {
-    let pid = match scope {
-        Scope::Process(pid) if has_first_thread(pid) => pid.0,
-        _ => 0,
-    };
+    let pid = scope.filter().unwrap_or(0);
     let link = |points: &mut dyn Iterator<Item = &Point>| {
         let (offsets, cookies): (Vec<u64>, Vec<u64>) = points.map(|point| (point.offset, point.cookie)).unzip();
         sys::link_multi(loaded.fd(), sys::c_path(path)?.as_c_str(), &offsets, &cookies, pid)
@@ -57,11 +52,4 @@ pub fn attach(loaded: &Loaded, path: &str, scope: Scope, points: &[Point]) -> (O
             (None, outcomes)
         }
     }
-}
-
-/// Whether the thread that bears the process's number still runs.
-fn has_first_thread(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-    !matches!(state, None | Some('Z' | 'X' | 'x'))
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, Identity};
 use super::journal::{self, Entry, Journal, SUFFIX, StateDirectory};
-use super::{Point, Program, Scope, Way, attach_all, close, flight};
+use super::{Point, Program, Scope, Way, attach_all, flight};
 
 /// Bytes of a journal that are read at most.
 const JOURNAL_BYTES: u64 = 64 << 20;
@@ -109,7 +109,7 @@ fn restore(entry: &Entry) -> Outcome {
     };
     let Some(_flight) = flight::begin() else { return Outcome::Failed("the recorder is ending".to_owned()) };
     let (links, outcomes) = attach_all(&loaded, &file::path_of(&file), Scope::Everyone, &points, way);
-    close(links);
+    drop(links);
     let failed = points.iter().zip(outcomes).find_map(|(point, outcome)| Some((point, outcome.err()?)));
     match failed {
         Some((point, error)) => Outcome::Failed(format!("{}: {error}", point.name)),
