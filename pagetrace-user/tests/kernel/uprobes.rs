@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pagetrace_user::live::uprobe::{
@@ -116,7 +116,8 @@ impl Places {
         let offsets: Vec<String> = self.offsets.iter().map(u64::to_string).collect();
         let (state, file, pid) = (state.display(), self.file.display(), self.target.pid());
         command.env(VICTIM, format!("{mode} {state} {file} {pid} {}", offsets.join(",")));
-        let victim = Target::run(&mut command);
+        // It may be asked to panic.
+        let victim = Target::run(command.stderr(Stdio::null()));
         victim.await_line("attached");
         victim
     }
