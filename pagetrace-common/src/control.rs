@@ -49,8 +49,9 @@ pub mod heap_layout {
     pub const P_ID: usize = 4;
     pub const SPAN_START: usize = 5;
     pub const SPAN_PAGES: usize = 6;
+    pub const SPAN_CLASS: usize = 7;
     /// Words in all.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 }
 
 /// The attach cookie of a uprobe on a page heap: what the point means, and how to read it.

@@ -49,8 +49,11 @@ pub const SCAN: u8 = 10;
 pub const CALL: u8 = 11;
 /// An `mmap` of a file: as [`CALL`], then `[device, inode, 8 words of the name's last component]`.
 pub const CALL_FILE: u8 = 12;
-/// A page heap did something: `[address, amount, P + 1 or 0 for none, goroutine]`; flags: a `HEAP_*`, and of
-/// [`HEAP_PHASE`] which one in bits 3..7. What could not be read of the process is told by [`HEAP_UNREAD`].
+/// A page heap did something: `[address, amount, who, goroutine, mheap]`; flags: a `HEAP_*`, and of [`HEAP_PHASE`]
+/// which one in bits 3..7. What could not be read of the process is told by [`HEAP_UNREAD`].
+///
+/// `who`: bits 0..32 the P + 1, 0 for none; of [`HEAP_FREE`] and [`HEAP_INIT`] bits 32..40 the type of the span + 1 and
+/// bits 40..48 its class. `mheap`: the address of the heap itself, of [`HEAP_ALLOC`], [`HEAP_FREE`] and [`HEAP_INIT`].
 pub const HEAP: u8 = 13;
 
 pub const HOW_RUNNING: u8 = 0;
@@ -75,10 +78,12 @@ pub const HEAP_ALLOC: u8 = 0;
 pub const HEAP_FREE: u8 = 1;
 /// Memory given back to the kernel: first address, bytes.
 pub const HEAP_SCAV: u8 = 2;
-/// The heap asks for more: no address, pages of the heap.
+/// Address space that the heap got: first address, bytes.
 pub const HEAP_GROW: u8 = 3;
-/// A phase of the collector: the words are the function's second and third argument.
+/// A phase of the collector.
 pub const HEAP_PHASE: u8 = 4;
+/// Pages handed out and what for: as [`HEAP_ALLOC`].
+pub const HEAP_INIT: u8 = 5;
 /// The words of a [`HEAP`] record are 0: the memory that tells them could not be read.
 pub const HEAP_UNREAD: u8 = 7;
 /// The bits of the flags that hold a `HEAP_*`.
@@ -93,13 +98,13 @@ pub const NAME_WORDS: usize = 7;
 #[must_use]
 pub const fn words_of(kind: u8) -> Option<usize> {
     let payload = match kind {
-        INTRO => 5,
+        INTRO | HEAP => 5,
         FORK => 3,
         EXIT | FREE | RSS => 1,
         MM_GONE => 0,
         FAULT => 2,
         FRAME | RSS_BY_OTHER => 3,
-        SCAN | HEAP => 4,
+        SCAN => 4,
         CALL => 12,
         CALL_FILE => 12 + 2 + NAME_WORDS,
         _ => return None,

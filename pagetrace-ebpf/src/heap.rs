@@ -1,7 +1,7 @@
 //! Page heaps of allocators: one program on every point of the Go runtime's, in the thread that allocates or
 //! collects. The attach cookie ([`cookie`]) says which point it is and whose layout holds.
 //!
-//! *Arguments* (Go's ABIInternal on amd64, since 1.17): RAX, RBX, RCX in this order, the receiver first; R14 is the
+//! *Arguments* (Go's ABIInternal on amd64, since 1.17): RAX, RBX, RCX, RDI, RSI, R8 in this order, the receiver first; R14 is the
 //! running `g`, which at these points is often the thread's own (g0): the goroutine is the thread's `curg`.
 //! *Filter.* A point fires in every process that maps the file; only wanted address spaces emit.
 
@@ -31,28 +31,42 @@ pub fn pt_heap(ctx: ProbeContext) -> u32 {
     let point = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let (flags, payload) = match read(&ctx, point) {
         Some(payload) => (cookie::flags(point), payload),
-        None => (record::HEAP_UNREAD, [0; 4]),
+        None => (record::HEAP_UNREAD, [0; 5]),
     };
     hook.emit(record::HEAP, flags, owner.number, payload);
     0
 }
 
 #[inline(always)]
-fn read(ctx: &ProbeContext, point: u64) -> Option<[u64; 4]> {
+fn read(ctx: &ProbeContext, point: u64) -> Option<[u64; 5]> {
     let layout = HEAP_LAYOUTS.get(cookie::layout(point))?;
     if layout[heap_layout::G_M] == 0 {
         return None;
     }
     // SAFETY: the context of a uprobe is the thread's registers.
     let (ax, bx, cx, g) = unsafe { ((*ctx.regs).rax, (*ctx.regs).rbx, (*ctx.regs).rcx, (*ctx.regs).r14) };
+    let (mut heap, mut span) = (0, 0);
     let (address, amount) = match cookie::flags(point) & record::HEAP_VERB {
-        record::HEAP_FREE => (user(bx + layout[heap_layout::SPAN_START])?, user(bx + layout[heap_layout::SPAN_PAGES])?),
+        record::HEAP_FREE => {
+            let class: u8 = user(bx + layout[heap_layout::SPAN_CLASS])?;
+            (heap, span) = (ax, (cx & 0xff) + 1 | u64::from(class) << 8);
+            (user(bx + layout[heap_layout::SPAN_START])?, user(bx + layout[heap_layout::SPAN_PAGES])?)
+        }
+        record::HEAP_INIT => {
+            // SAFETY: as above.
+            let (si, di, r8) = unsafe { ((*ctx.regs).rsi, (*ctx.regs).rdi, (*ctx.regs).r8) };
+            (heap, span) = (ax, (cx & 0xff) + 1 | (di & 0xff) << 8);
+            (si, r8)
+        }
+        record::HEAP_ALLOC => {
+            heap = ax;
+            (bx, cx)
+        }
         record::HEAP_SCAV => (ax, bx),
-        record::HEAP_GROW => (0, bx),
         _ => (bx, cx),
     };
     let m: u64 = user(g + layout[heap_layout::G_M])?;
-    Some([address, amount, processor(m, layout)?, goroutine(m, layout)?])
+    Some([address, amount, processor(m, layout)? | span << 32, goroutine(m, layout)?, heap])
 }
 
 /// The number of the scheduler's P that the thread holds, plus 1; 0: it holds none.

@@ -256,6 +256,18 @@ impl ScanKind {
     }
 }
 
+impl HeapState {
+    /// In use for this.
+    #[must_use]
+    pub fn of(kind: SpanKind) -> HeapState {
+        match kind {
+            SpanKind::Heap => HeapState::Heap,
+            SpanKind::Stack => HeapState::Stack,
+            SpanKind::Other => HeapState::Other,
+        }
+    }
+}
+
 /// What a page heap did with `pages` from `addr`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeapRun {

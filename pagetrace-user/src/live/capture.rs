@@ -6,6 +6,7 @@
 //! *End*, in this order: levels and pages are read once more; the programs stop emitting; the rings are drained until
 //! everything emitted is decoded; the merge is flushed; trailers; fsync and rename; detach.
 
+mod heaps;
 mod readings;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use crate::failure::Failure;
 use crate::live::clock;
 use crate::live::command::Running;
 use crate::live::control::{Control, Progress, Stop};
+use crate::live::heap::Heaps;
 use crate::live::load::Kernel;
 use crate::live::loss::{self, Losses};
 use crate::live::merge::Merge;
@@ -49,6 +51,7 @@ pub struct Capture {
     pub kernel: Kernel,
     pub merge: Merge,
     pub route: Route,
+    pub heaps: Heaps,
     pub zero: ZeroFrames,
     pub spin: Duration,
     losses: Losses,
@@ -67,13 +70,20 @@ pub struct Capture {
 
 impl Capture {
     #[must_use]
-    pub fn new(kernel: Kernel, merge: Merge, route: Route, zero: ZeroFrames, spin: Duration) -> Capture {
+    pub fn new(
+        kernel: Kernel,
+        merge: Merge,
+        route: Route,
+        heaps: Heaps,
+        (zero, spin): (ZeroFrames, Duration),
+    ) -> Capture {
         let now = clock::now();
         let losses = Losses::new(kernel.cpus, now);
         Capture {
             kernel,
             merge,
             route,
+            heaps,
             zero,
             spin,
             losses,
@@ -92,6 +102,9 @@ impl Capture {
     pub fn baseline(&mut self, control: &Control) -> Result<(), Failure> {
         self.kernel.walk()?;
         self.settle();
+        // The headers of those that run already tell what was attached in them.
+        self.attend();
+        self.route.open_all();
         // Those that come meanwhile have their turn later.
         let found: BTreeSet<u32> = self.route.targets.keys().copied().collect();
         while !control.is_aborted()
@@ -127,7 +140,8 @@ impl Capture {
             let round = self.round();
             let now = clock::now();
             self.tend(now, tell)?;
-            let read = self.read_step(now, &|_, _| true);
+            self.attend();
+            let read = self.read_step(now, &|_, _| true) | self.read_heap();
             if let Some(running) = command {
                 running.collect();
             }
@@ -306,6 +320,7 @@ impl Capture {
                 Some(_) => {}
                 none => *none = Some((Why::Lost, due)),
             }
+            target.heap.due.get_or_insert(Why::Lost);
         }
     }
 }

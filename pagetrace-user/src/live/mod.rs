@@ -27,6 +27,9 @@ mod select;
 mod target;
 mod writer;
 
+mod heap;
+mod spans;
+
 mod maps;
 mod pagemap;
 mod process;
@@ -38,5 +41,4 @@ mod control;
 
 pub use command::{STAGE as EXEC_STAGE, stage as stage_exec};
 pub use layout::{STAGE as LAYOUT_STAGE, stage as stage_layout};
-pub use load::{HeapLayout, Kernel};
 pub use session::record;

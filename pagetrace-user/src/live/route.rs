@@ -59,6 +59,10 @@ pub struct Route {
     pub started: Option<(Pid, Program)>,
     /// Address spaces that turned out not to be wanted, and their owner numbers.
     pub to_mute: Vec<(u64, u32)>,
+    /// Processes that run another program than when they were last looked at.
+    pub to_attend: Vec<u32>,
+    /// What went wrong and costs no more than what it says.
+    pub notes: Vec<String>,
     pub finished: Vec<FileReport>,
     /// Targets in the order of their ends.
     ended: std::collections::VecDeque<u32>,
@@ -84,6 +88,8 @@ impl Route {
             names: Names::default(),
             started: None,
             to_mute: Vec::new(),
+            to_attend: Vec::new(),
+            notes: Vec::new(),
             finished: Vec::new(),
             ended: std::collections::VecDeque::new(),
             written: 0,
@@ -130,6 +136,12 @@ impl Route {
             What::Detach { addr, began } => {
                 let bytes = target.segments.remove(&addr).unwrap_or(0);
                 Body::Unmap { range: Range::of_pages(addr, bytes), call: Call::Shmdt, began }
+            }
+            What::Heap { run, heap } => {
+                if heap.is_some() {
+                    target.heap.root = heap;
+                }
+                Body::Heap(run)
             }
             What::Intro { .. } | What::Unknown => {
                 self.skipped += 1;
@@ -209,10 +221,10 @@ impl Route {
         target.levels = [0; 4];
         let full = target.push(Event { ts, cpu: record.cpu, tid: record.tid, actor: None, body }, &self.writer);
         self.written += 1;
-        // What was running has its name already.
-        if full || new.how == Start::Running {
+        if full {
             self.open(index);
         }
+        self.to_attend.push(index);
     }
 
     /// What a process runs that came into view in this way.

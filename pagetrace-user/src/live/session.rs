@@ -17,6 +17,7 @@ use crate::live::capture::{Capture, End};
 use crate::live::clock;
 use crate::live::command::Stopped;
 use crate::live::control::{Control, Progress, Stop};
+use crate::live::heap::{self, Heaps};
 use crate::live::layout;
 use crate::live::load::{Kernel, LoadOptions};
 use crate::live::merge::Merge;
@@ -200,7 +201,8 @@ impl Work {
         raise_file_limit();
         // A target at the same priority must not keep the rings from being drained.
         let _ = rustix::process::setpriority_process(None, -15);
-        let mut capture = Capture::new(kernel, merge, route, zero, options.spin_time);
+        let heaps = Heaps::new(options.follow || !matches!(options.select, Select::Pids(_)));
+        let mut capture = Capture::new(kernel, merge, route, heaps, (zero, options.spin_time));
         let mut command = match self.begin(&mut capture, stopped.as_ref()) {
             Ok(()) => stopped.map(Stopped::go).transpose()?,
             Err(failure) => {
@@ -258,7 +260,10 @@ impl Work {
         }
         kernel.set(word::ON, u64::from(!self.options.empty))?;
         capture.baseline(&self.control)?;
-        if let Some(stopped) = stopped {
+        if let (Some(stopped), Select::Command(words)) = (stopped, select) {
+            if let Some(file) = words.first().and_then(|name| heap::file_of(name)) {
+                capture.heaps.of_program(&mut capture.kernel, &file);
+            }
             // Only now: the walk must not take the stage that becomes the program for the program.
             capture.route.started = Some((stopped.pid(), stopped.program()));
             return capture.kernel.want(stopped.pid());
@@ -295,11 +300,17 @@ impl Work {
         };
         // A closed stderr is no reason not to record.
         let _ = writeln!(std::io::stderr(), "recording {what} to {}; end with Ctrl-C", self.store.path().display());
+        for note in capture.heap_notes() {
+            let _ = writeln!(std::io::stderr(), "{note}");
+        }
     }
 
     /// The end of a capture as the user sees it.
     fn close(&self, capture: Capture, end: Result<End, Failure>, began: u64) -> Result<Code, Failure> {
         let Capture { kernel, route, .. } = capture;
+        for note in route.notes.iter().filter(|_| !self.options.quiet) {
+            let _ = writeln!(std::io::stderr(), "note: {note}");
+        }
         let mut files = route.finished;
         let written = route.writer.close();
         // Detached only now that everything is on the disk.

@@ -4,16 +4,19 @@
 //! that is just being started gives it its name; until then events wait here.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes as Block;
 
 use crate::event::{Actor, Body, Event, FileId, Header, Trailer, Why};
 use crate::failure::Failure;
 use crate::format::Encoder;
+use crate::live::heap::Attached;
 use crate::live::process::Program;
 use crate::live::reading::Reading;
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
+use crate::symbols::go::offsets::GoOffsets;
 use crate::units::{Comm, Nanos, Pid, Tid};
 
 /// How long a new process may still change its name before its file is made.
@@ -54,6 +57,7 @@ pub struct Target {
     pub mm_gone: bool,
     /// What it ran when it was last looked at.
     pub program: Program,
+    pub heap: PageHeap,
     pub reading: Option<Reading>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
@@ -83,6 +87,7 @@ impl Target {
             exited: None,
             mm_gone: false,
             program: Program::default(),
+            heap: PageHeap::default(),
             reading: None,
             due: None,
             next_repair: Nanos(0),
@@ -153,6 +158,10 @@ impl Target {
         let now = Program::of(self.identity.pid, self.identity.start_boottime);
         let program = if now.is_known() { now } else { std::mem::take(&mut self.program) };
         program.describe(&mut header);
+        if let Some(attached) = &self.heap.attached {
+            header.probes.extend(attached.probes.iter().cloned());
+            header.notes.push(attached.note.clone());
+        }
         let wall = host.clock_wall.saturating_add(self.seen_at.0.saturating_sub(host.clock_monotonic));
         let file = store.create(self.comm, self.identity.pid, wall / 1_000_000_000)?;
         writer.open(number, file);
@@ -219,6 +228,30 @@ impl Target {
     #[must_use]
     pub fn actor(&self, tgid: Pid, comm: impl FnOnce() -> Comm) -> Option<Actor> {
         (tgid != self.identity.pid).then(|| Actor { tgid, comm: comm() })
+    }
+}
+
+/// The page heap of a process, if it has one that is known.
+#[derive(Default)]
+pub struct PageHeap {
+    pub attached: Option<Arc<Attached>>,
+    /// Where it lies; the first of its events tells.
+    pub root: Option<u64>,
+    /// Why it has to be read.
+    pub due: Option<Why>,
+}
+
+impl PageHeap {
+    /// Where the fields lie, of one that is recorded.
+    #[must_use]
+    pub fn offsets(&self) -> Option<GoOffsets> {
+        self.attached.as_ref()?.offsets
+    }
+
+    /// Whether it has to be read and can be.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.due.is_some() && self.root.is_some() && self.offsets().is_some()
     }
 }
 

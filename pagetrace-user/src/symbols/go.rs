@@ -7,7 +7,7 @@
 //! | [`Verb::Init`] | `(*mheap).initSpan` (inlined in Go 1.19) | rbx: `*mspan`, cl: type, dil: class, rsi: address, r8: pages |
 //! | [`Verb::Free`] | `(*mheap).freeSpanLocked` | rbx: `*mspan`, cl: type |
 //! | [`Verb::Scav`] | `sysUnusedOS` | rax: address, rbx: bytes |
-//! | [`Verb::Grow`] | `(*mheap).grow` | rbx: pages |
+//! | [`Verb::Grow`] | `(*pageAlloc).grow` | rbx: address, rcx: bytes |
 //! | [`Verb::GcStart`] ... | `gcResetMarkState`, `gcMark`, `gcMarkTermination`, `gcSweep` | |
 //!
 //! For methods of `mheap` rax is `&runtime.mheap_`; r14 is the running `g` throughout. A page is 8 KiB.
@@ -41,7 +41,7 @@ pub enum Verb {
     Free,
     /// It gives the memory of free pages back to the kernel.
     Scav,
-    /// It asks the kernel for more address space.
+    /// It got more address space.
     Grow,
     /// A collection starts.
     GcStart,
@@ -113,7 +113,7 @@ const WANTED: &[(Verb, &[&str])] = &[
     (Verb::Init, &["runtime.(*mheap).initSpan"]),
     (Verb::Free, &["runtime.(*mheap).freeSpanLocked"]),
     (Verb::Scav, &["runtime.sysUnusedOS"]),
-    (Verb::Grow, &["runtime.(*mheap).grow"]),
+    (Verb::Grow, &["runtime.(*pageAlloc).grow"]),
     (Verb::GcStart, &["runtime.gcResetMarkState"]),
     (Verb::GcMarkEnd, &["runtime.gcMark"]),
     (Verb::GcMarkTermination, &["runtime.gcMarkTermination"]),

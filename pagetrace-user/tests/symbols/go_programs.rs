@@ -17,7 +17,7 @@ const POINTS: [(Verb, &str, u64); 9] = [
     (Verb::Init, "runtime.(*mheap).initSpan", 0xa),
     (Verb::Free, "runtime.(*mheap).freeSpanLocked", 0xa),
     (Verb::Scav, "runtime.sysUnusedOS", 0xa),
-    (Verb::Grow, "runtime.(*mheap).grow", 0),
+    (Verb::Grow, "runtime.(*pageAlloc).grow", 0),
     (Verb::GcStart, "runtime.gcResetMarkState", 0),
     (Verb::GcMarkEnd, "runtime.gcMark", 0),
     (Verb::GcMarkTermination, "runtime.gcMarkTermination", 18),

@@ -1,0 +1,82 @@
+//! Page heaps in a capture: attaching to those of processes that come into view, and reading what was there before.
+
+use std::sync::Arc;
+
+use crate::event::{Body, Why};
+use crate::live::capture::Capture;
+use crate::live::decode::{What, decode};
+use crate::live::merge::Words;
+use crate::live::spans;
+use crate::units::Nanos;
+
+impl Capture {
+    /// Attaches to the page heaps of the processes that came into view since.
+    pub(super) fn attend(&mut self) {
+        for index in std::mem::take(&mut self.route.to_attend) {
+            let Some(target) = self.route.targets.get_mut(&index).filter(|target| !target.has_ended()) else {
+                continue;
+            };
+            target.heap.attached = self.heaps.of_process(&mut self.kernel, target.identity.pid);
+            target.heap.root = None;
+            target.heap.due = Some(Why::Start);
+        }
+    }
+
+    /// Reads one page heap that is due and whose place is known; `false` when there is none.
+    pub(super) fn read_heap(&mut self) -> bool {
+        let due = |target: &&mut crate::live::target::Target| !target.has_ended() && target.heap.is_ready();
+        if !self.route.targets.values_mut().any(|target| due(&&mut *target)) {
+            return false;
+        }
+        let at = self.settle();
+        let found = self.route.targets.iter_mut().find(|(_, target)| !target.has_ended() && target.heap.is_ready());
+        let Some((&index, target)) = found else { return false };
+        let (owner, pid) = (target.owner, target.identity.pid);
+        let (Some(why), Some(root), Some(offsets)) = (target.heap.due.take(), target.heap.root, target.heap.offsets())
+        else {
+            return false;
+        };
+        let rows = spans::read(pid, root, &offsets);
+        // What came while it was read puts the reading right, before it comes into the file itself.
+        let mut held: Vec<(Nanos, Words)> = Vec::new();
+        self.merge.settle(&mut |ts, words| held.push((ts, *words)));
+        let mut meanwhile = Vec::new();
+        for (ts, words) in &held {
+            let record = decode(*ts, words);
+            if let What::Heap { run, .. } = record.what
+                && record.owner == owner
+            {
+                meanwhile.push(run);
+            }
+        }
+        match rows {
+            Ok(rows) => {
+                if let Some(target) = self.route.targets.get_mut(&index) {
+                    target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
+                    for row in spans::settle(rows, &meanwhile) {
+                        let body = Body::BaselineHeap { addr: row.addr, pages: row.pages, state: row.state };
+                        target.push_own(at, 0, body, &self.route.writer);
+                    }
+                }
+            }
+            Err(error) => self.route.notes.push(format!("the page heap of process {pid} could not be read: {error}")),
+        }
+        for (ts, words) in held {
+            self.route.take(ts, &words);
+        }
+        self.mute();
+        true
+    }
+
+    /// What there is to say of the page heaps that are recorded.
+    #[must_use]
+    pub fn heap_notes(&self) -> Vec<String> {
+        let targets = self.route.targets.values().filter(|target| !target.has_ended());
+        targets
+            .filter_map(|target| {
+                let attached: &Arc<_> = target.heap.attached.as_ref()?;
+                Some(format!("{} ({}): {}", target.comm, target.identity.pid, attached.note))
+            })
+            .collect()
+    }
+}
