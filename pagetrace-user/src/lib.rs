@@ -5,6 +5,8 @@
 
 pub mod units;
 
+pub mod ranges;
+
 pub mod event;
 
 pub mod failure;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "symbols/toolchain.rs"]
+#[allow(dead_code, reason = "other tests need the rest")]
 mod toolchain;
 
 #[path = "symbols/go_programs.rs"]

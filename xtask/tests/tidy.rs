@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// the readers (`replay` and what shows it) meet only in the trace file, so neither may use the other.
 const EDGES: &[(&str, &[&str])] = &[
     ("units", &[]),
+    ("ranges", &["units"]),
     ("event", &["units"]),
     ("failure", &[]),
     ("options", &["units"]),
@@ -20,9 +21,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("names", &["units", "event"]),
     ("format", &["units", "event", "failure", "names"]),
     ("store", &["units", "event", "failure", "options", "names", "format"]),
-    ("live", &["units", "event", "failure", "options", "symbols", "host", "names", "format", "store"]),
+    ("live", &["units", "ranges", "event", "failure", "options", "symbols", "host", "names", "format", "store"]),
     ("input", &["units", "event", "failure", "names", "format", "store"]),
-    ("replay", &["units", "event", "names", "format"]),
+    ("replay", &["units", "ranges", "event", "names", "format"]),
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),

@@ -34,6 +34,14 @@ pub struct Attached {
     pub note: String,
 }
 
+/// What is attached to a process's program, and since when.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub attached: Arc<Attached>,
+    /// It was attached to before this process was looked at, in every process that runs the file.
+    pub was_there: bool,
+}
+
 /// A file: device, inode, length, time of the last change in ns.
 type FileKey = (u64, u64, u64, i128);
 
@@ -52,18 +60,18 @@ impl Heaps {
     }
 
     /// Attaches to the page heap of a running process's program, if it has one that is known.
-    pub fn of_process(&mut self, kernel: &mut Kernel, pid: Pid) -> Option<Arc<Attached>> {
+    pub fn of_process(&mut self, kernel: &mut Kernel, pid: Pid) -> Option<Found> {
         let scope = if self.everyone { Scope::Everyone } else { Scope::Process(pid) };
         self.of_file(kernel, Path::new(&format!("/proc/{pid}/exe")), scope)
     }
 
     /// The same of a program that is about to be run, in whoever runs it.
-    pub fn of_program(&mut self, kernel: &mut Kernel, path: &Path) -> Option<Arc<Attached>> {
+    pub fn of_program(&mut self, kernel: &mut Kernel, path: &Path) -> Option<Found> {
         self.everyone = true;
         self.of_file(kernel, path, Scope::Everyone)
     }
 
-    fn of_file(&mut self, kernel: &mut Kernel, path: &Path, scope: Scope) -> Option<Arc<Attached>> {
+    fn of_file(&mut self, kernel: &mut Kernel, path: &Path, scope: Scope) -> Option<Found> {
         let meta = fs::metadata(path).ok()?;
         let changed = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
         let key = (meta.dev(), meta.ino(), meta.len(), changed);
@@ -73,18 +81,20 @@ impl Heaps {
             Scope::Process(pid) => Some(pid),
             Scope::Everyone => None,
         };
-        let attached = self.attached.entry((key, whose)).or_insert_with(|| {
-            let target = Target { path: path.to_path_buf(), scope };
-            Arc::new(attach(kernel, target, &plan).unwrap_or_else(|failure| {
-                let note = format!("the page heap of {} is not recorded: {}", plan.version, failure.why);
-                Attached { note, ..Attached::default() }
-            }))
-        });
-        Some(Arc::clone(attached))
+        if let Some(attached) = self.attached.get(&(key, whose)) {
+            return Some(Found { attached: Arc::clone(attached), was_there: whose.is_none() });
+        }
+        let target = Target { path: path.to_path_buf(), scope };
+        let attached = Arc::new(attach(kernel, &target, &plan).unwrap_or_else(|failure| {
+            let note = format!("the page heap of {} is not recorded: {}", plan.version, failure.why);
+            Attached { note, ..Attached::default() }
+        }));
+        self.attached.insert((key, whose), Arc::clone(&attached));
+        Some(Found { attached, was_there: false })
     }
 }
 
-fn attach(kernel: &mut Kernel, target: Target, plan: &GoPlan) -> Result<Attached, Failure> {
+fn attach(kernel: &mut Kernel, target: &Target, plan: &GoPlan) -> Result<Attached, Failure> {
     let offsets = match &plan.offsets {
         Ok(offsets) => *offsets,
         Err(why) => {
@@ -106,7 +116,7 @@ fn attach(kernel: &mut Kernel, target: Target, plan: &GoPlan) -> Result<Attached
         .collect();
     let stepped = points.iter().filter(|(cost, _)| *cost == Cost::SingleStepped).count();
     let points: Vec<Point> = points.into_iter().map(|(_, point)| point).collect();
-    let mut probes = kernel.attach_heap(&target, &points, Way::best())?;
+    let mut probes = kernel.attach_heap(target, &points, Way::best())?;
     let attached = probes.iter().filter(|probe| probe.attached).count();
     probes.extend(plan.missing.iter().filter(|missing| missing.verb != Verb::Init).map(|missing| Probe {
         name: missing.symbols.join(" or "),

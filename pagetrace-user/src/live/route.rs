@@ -15,7 +15,7 @@ use crate::live::merge::Words;
 use crate::live::names::{Names, segment_bytes};
 use crate::live::process::Program;
 use crate::live::select::Rule;
-use crate::live::target::{Finished, Identity, SETTLE, Target};
+use crate::live::target::{Finished, Identity, PageHeap, SETTLE, Target};
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::units::{Bytes, Comm, Nanos, Pid, Range};
@@ -60,7 +60,7 @@ pub struct Route {
     /// Address spaces that turned out not to be wanted, and their owner numbers.
     pub to_mute: Vec<(u64, u32)>,
     /// Processes that run another program than when they were last looked at.
-    pub to_attend: Vec<u32>,
+    pub to_attend: Vec<(u32, Start)>,
     /// What went wrong and costs no more than what it says.
     pub notes: Vec<String>,
     pub finished: Vec<FileReport>,
@@ -141,6 +141,7 @@ impl Route {
                 if heap.is_some() {
                     target.heap.root = heap;
                 }
+                target.heap.keep(ts, run);
                 Body::Heap(run)
             }
             What::Intro { .. } | What::Unknown => {
@@ -215,6 +216,7 @@ impl Route {
         target.mm_gone = false;
         target.comm = new.comm;
         target.program = program;
+        target.heap = PageHeap::default();
         target.reading = None;
         target.due = Some((Why::Start, ts));
         target.segments.clear();
@@ -224,7 +226,7 @@ impl Route {
         if full {
             self.open(index);
         }
-        self.to_attend.push(index);
+        self.to_attend.push((index, new.how));
     }
 
     /// What a process runs that came into view in this way.

@@ -3,8 +3,8 @@
 //! *Format.* `mheap.allspans` is a slice of pointers to every span there ever was; the state of one says whether it is in
 //! use. `mheap.pages` has, for each 4 MiB of address space that the heap got, a bit a page "handed out" and a bit "given
 //! back". Offsets are those of the program's version of Go ([`GoOffsets`]).
-//! *Consistency.* The process runs on meanwhile. What is read here is put right by the events of that time
-//! ([`settle`]): a page that one of them touches is as the first of them says it was.
+//! *Consistency.* The process runs on meanwhile. What is read here is put right by the events around that time
+//! ([`settle`]).
 //! *Bound.* At most [`MOST_SPANS`] spans and [`MOST_CHUNKS`] chunks.
 //! *Source.* src/runtime/{mheap,mpagealloc,mpallocbits}.go, Go 1.19 to 1.27.
 
@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use crate::event::{HeapAct, HeapRun, HeapState};
+use crate::ranges::RangeSet;
 use crate::symbols::go::offsets::GoOffsets;
 use crate::units::{HEAP_PAGE_BYTES, HeapPages, Pid, Range};
 
@@ -107,7 +108,8 @@ fn span(bytes: &[u8], offsets: &GoOffsets) -> Option<Row> {
     is_one.then_some(Row { addr, pages, state })
 }
 
-/// The pages that are free and have no memory.
+/// The pages that have no memory. Whether one is "handed out" does not matter: since Go 1.26 those keep the other bit
+/// that a P has only put aside for itself, and nothing else does.
 fn given_back(memory: &File, pages: u64) -> io::Result<Vec<Row>> {
     let mut tables = vec![0; LEVEL_ENTRIES as usize * 8];
     memory.read_exact_at(&mut tables, pages.saturating_add(CHUNKS_AT))?;
@@ -117,7 +119,7 @@ fn given_back(memory: &File, pages: u64) -> io::Result<Vec<Row>> {
     for (high, pointer) in words(&tables).enumerate().filter(|(_, pointer)| *pointer != 0) {
         memory.read_exact_at(&mut table, pointer)?;
         for (low, bits) in table.chunks_exact(2 * BITS_BYTES).enumerate() {
-            let (handed_out, given_back) = bits.split_at(BITS_BYTES);
+            let (_, given_back) = bits.split_at(BITS_BYTES);
             if given_back.iter().all(|&byte| byte == 0) {
                 continue;
             }
@@ -127,9 +129,8 @@ fn given_back(memory: &File, pages: u64) -> io::Result<Vec<Row>> {
             }
             let chunk = high as u64 * LEVEL_ENTRIES + low as u64;
             let base = ARENA_BASE.wrapping_add(chunk.wrapping_mul(CHUNK_PAGES * HEAP_PAGE_BYTES));
-            for (place, (out, back)) in words(handed_out).zip(words(given_back)).enumerate() {
-                let first = base.wrapping_add(place as u64 * 64 * HEAP_PAGE_BYTES);
-                join(first, back & !out, &mut rows);
+            for (place, back) in words(given_back).enumerate() {
+                join(base.wrapping_add(place as u64 * 64 * HEAP_PAGE_BYTES), back, &mut rows);
             }
         }
     }
@@ -157,51 +158,133 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks_exact(8).filter_map(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
 }
 
-/// What the rows were before the events that came while they were read.
+/// The rows as they were at the moment between `before` and `meanwhile`: events of the heap in the order of their times,
+/// those until then and those from then to the end of the reading.
 ///
-/// A page that such an event touches is taken from the first that does: a free says that its run was in use, an alloc
-/// that it was not, and growth that there was nothing. Only what a page was before an alloc, given back or not, no event
-/// tells: the alloc ends either.
-pub fn settle(rows: Vec<Row>, meanwhile: &[HeapRun]) -> Vec<Row> {
-    let mut touched: Vec<Range> = Vec::new();
-    let mut told: Vec<Row> = Vec::new();
-    for run in meanwhile {
-        let range = Range::of(run.addr, run.pages.bytes().0);
-        let is_first = !touched.iter().any(|before| before.meet(range).is_some());
-        if run.act == HeapAct::Free && is_first {
-            let state = run.span.map_or(HeapState::Other, |span| HeapState::of(span.kind));
-            told.push(Row { addr: run.addr, pages: run.pages, state });
+/// What an event says comes true a moment after it: a page that one of them touches is not taken from the reading. The
+/// first that touches it says what it was before (a free: in use; anything else: free), the others what became of it.
+/// Only whether a page had memory before an alloc is told by none, and does not matter after it.
+#[must_use]
+pub fn settle(rows: &[Row], before: &[HeapRun], meanwhile: &[HeapRun]) -> Vec<Row> {
+    let mut touched = RangeSet::default();
+    let mut states = States::default();
+    for run in before.iter().chain(meanwhile) {
+        if run.act == HeapAct::Free && !touched.meets(range_of(run)) {
+            states.set(range_of(run), Some(state_of(run)));
         }
-        touched.push(range);
+        touched.add(range_of(run));
     }
-    let mut kept: Vec<Row> =
-        rows.into_iter().flat_map(|row| without(row, &touched)).filter(|row| row.pages.0 > 0).collect();
-    kept.extend(told);
-    kept.sort_by_key(|row| row.addr);
-    kept
+    for row in rows.iter().filter(|row| row.state == HeapState::GivenBack) {
+        states.of(row.state).add(row.range());
+    }
+    for range in touched.iter() {
+        states.of(HeapState::GivenBack).remove(range);
+    }
+    // A span is whole or not at all: one that an event touched was read while it changed.
+    for row in rows.iter().filter(|row| row.state != HeapState::GivenBack && !touched.meets(row.range())) {
+        states.set(row.range(), Some(row.state));
+    }
+    for run in before {
+        let state = match run.act {
+            HeapAct::Alloc => Some(state_of(run)),
+            HeapAct::Free => None,
+            HeapAct::Scav | HeapAct::Mark => Some(HeapState::GivenBack),
+        };
+        states.set(range_of(run), state);
+    }
+    states.rows()
 }
 
-/// The parts of a row that none of the ranges meets. A span in use is whole or not at all: what an event touched of one
-/// was read while it changed.
-fn without(row: Row, touched: &[Range]) -> Vec<Row> {
-    if row.state != HeapState::GivenBack {
-        return if touched.iter().any(|range| range.meet(row.range()).is_some()) { Vec::new() } else { vec![row] };
+fn range_of(run: &HeapRun) -> Range {
+    Range::of(run.addr, run.pages.bytes().0)
+}
+
+fn state_of(run: &HeapRun) -> HeapState {
+    run.span.map_or(HeapState::Other, |span| HeapState::of(span.kind))
+}
+
+/// The pages in each state.
+#[derive(Default)]
+struct States([RangeSet; HeapState::ALL.len()]);
+
+impl States {
+    fn of(&mut self, state: HeapState) -> &mut RangeSet {
+        let [heap, stack, other, given_back] = &mut self.0;
+        match state {
+            HeapState::Heap => heap,
+            HeapState::Stack => stack,
+            HeapState::Other => other,
+            HeapState::GivenBack => given_back,
+        }
     }
-    let mut parts = vec![row.range()];
-    for hole in touched {
-        parts = parts
-            .into_iter()
-            .flat_map(|part| {
-                [
-                    Range { start: part.start, end: part.end.min(hole.start) },
-                    Range { start: part.start.max(hole.end), end: part.end },
-                ]
-            })
-            .filter(|part| !part.is_empty())
-            .collect();
+
+    /// Puts pages into a state; `None`: free, with memory.
+    fn set(&mut self, range: Range, state: Option<HeapState>) {
+        for set in &mut self.0 {
+            set.remove(range);
+        }
+        if let Some(state) = state {
+            self.of(state).add(range);
+        }
     }
-    parts
-        .into_iter()
-        .map(|part| Row { addr: part.start, pages: HeapPages(part.bytes().0 / HEAP_PAGE_BYTES), state: row.state })
-        .collect()
+
+    fn rows(&self) -> Vec<Row> {
+        let rows = HeapState::ALL.iter().zip(&self.0).flat_map(|(&state, set)| {
+            let pages = |range: Range| HeapPages(range.bytes().0 / HEAP_PAGE_BYTES);
+            set.iter().map(move |range| Row { addr: range.start, pages: pages(range), state })
+        });
+        let mut rows: Vec<Row> = rows.collect();
+        rows.sort_by_key(|row| row.addr);
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Span, SpanKind};
+
+    fn run(act: HeapAct, page: u64, pages: u64) -> HeapRun {
+        let span = Some(Span { kind: SpanKind::Heap, class: 0 });
+        HeapRun { act, addr: page * HEAP_PAGE_BYTES, pages: HeapPages(pages), p: None, goid: None, span }
+    }
+
+    #[track_caller]
+    fn check(
+        rows: &[(u64, u64, HeapState)],
+        before: &[HeapRun],
+        meanwhile: &[HeapRun],
+        expected: &[(u64, u64, HeapState)],
+    ) {
+        let row = |&(page, pages, state): &(u64, u64, HeapState)| Row {
+            addr: page * HEAP_PAGE_BYTES,
+            pages: HeapPages(pages),
+            state,
+        };
+        let settled = settle(&rows.iter().map(row).collect::<Vec<_>>(), before, meanwhile);
+        assert_eq!(settled, expected.iter().map(row).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn readings_of_a_heap_that_goes_on() {
+        use HeapAct::{Alloc, Free, Mark, Scav};
+        use HeapState::{GivenBack, Heap, Stack};
+        let rows = [(0, 2, Heap), (4, 1, Stack), (8, 8, GivenBack)];
+        check(&rows, &[], &[], &rows);
+        // Freed meanwhile: it was in use, whatever was read.
+        check(&rows, &[], &[run(Free, 0, 2)], &rows);
+        check(&[], &[], &[run(Free, 0, 2)], &[(0, 2, Heap)]);
+        // Handed out meanwhile: it was not in use, though the reading saw it so; freed again, it says no more.
+        check(&[(0, 2, Heap)], &[], &[run(Alloc, 0, 2), run(Free, 0, 2)], &[]);
+        check(&rows, &[], &[run(Alloc, 10, 2)], &[(0, 2, Heap), (4, 1, Stack), (8, 2, GivenBack), (12, 4, GivenBack)]);
+        // Before: what the event says, though the reading may have come before it was true.
+        check(
+            &[],
+            &[run(Scav, 3, 2), run(Alloc, 5, 1), run(Mark, 6, 2)],
+            &[],
+            &[(3, 2, GivenBack), (5, 1, Heap), (6, 2, GivenBack)],
+        );
+        check(&rows, &[run(Free, 0, 2)], &[], &rows[1..]);
+        check(&[], &[run(Alloc, 0, 2)], &[run(Free, 0, 2)], &[(0, 2, Heap)]);
+    }
 }

@@ -3,12 +3,12 @@
 //! *File.* It is made a moment after the process came into view ([`SETTLE`] or [`SETTLE_EVENTS`]), so that a program
 //! that is just being started gives it its name; until then events wait here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes as Block;
 
-use crate::event::{Actor, Body, Event, FileId, Header, Trailer, Why};
+use crate::event::{Actor, Body, Event, FileId, Header, HeapRun, Trailer, Why};
 use crate::failure::Failure;
 use crate::format::Encoder;
 use crate::live::heap::Attached;
@@ -23,6 +23,11 @@ use crate::units::{Comm, Nanos, Pid, Tid};
 pub const SETTLE: Nanos = Nanos(60_000_000);
 /// Events that wait for that at most.
 const SETTLE_EVENTS: usize = 2048;
+
+/// How long a page heap takes from a probe to what it tells of, if the thread is not held up for longer.
+const COMES_TRUE_WITHIN: Nanos = Nanos(100_000_000);
+/// Events of a page heap that are kept that long.
+const MOST_RECENT: usize = 1 << 16;
 
 /// A process, as the kernel tells it apart from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -202,6 +207,13 @@ impl Target {
         matches!(self.output, Output::Ended { .. })
     }
 
+    /// Whether its page heap has to be read and can be.
+    #[must_use]
+    pub fn has_heap_to_read(&self) -> bool {
+        let heap = &self.heap;
+        !self.has_ended() && heap.due.is_some() && heap.root.is_some() && heap.offsets().is_some()
+    }
+
     /// Writes the trailer and finishes the file. Its number, events and bytes.
     pub fn finish(&mut self, mut trailer: Trailer, writer: &Writer) -> Option<Finished> {
         let (Output::Open { encoder, number } | Output::Ended { encoder, number }) = &mut self.output else {
@@ -239,19 +251,25 @@ pub struct PageHeap {
     pub root: Option<u64>,
     /// Why it has to be read.
     pub due: Option<Why>,
+    /// Its last events, which may not have come true yet when it is read.
+    pub recent: VecDeque<(Nanos, HeapRun)>,
 }
 
 impl PageHeap {
+    /// Keeps an event for as long as what it says may take to come true.
+    pub fn keep(&mut self, ts: Nanos, run: HeapRun) {
+        while self.recent.len() >= MOST_RECENT
+            || self.recent.front().is_some_and(|(then, _)| ts.since(*then) > COMES_TRUE_WITHIN)
+        {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((ts, run));
+    }
+
     /// Where the fields lie, of one that is recorded.
     #[must_use]
     pub fn offsets(&self) -> Option<GoOffsets> {
         self.attached.as_ref()?.offsets
-    }
-
-    /// Whether it has to be read and can be.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.due.is_some() && self.root.is_some() && self.offsets().is_some()
     }
 }
 

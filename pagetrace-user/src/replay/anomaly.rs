@@ -25,6 +25,12 @@ pub enum Oddity {
 }
 
 impl Oddity {
+    /// Whether it is about what a page heap held before.
+    #[must_use]
+    pub fn is_of_heap(self) -> bool {
+        matches!(self, Oddity::HeapAllocTwice | Oddity::HeapFreeTwice | Oddity::HeapScavInUse | Oddity::HeapScavTwice)
+    }
+
     /// The stable word used in JSON.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -11,20 +11,19 @@ use std::collections::BTreeMap;
 use super::anomaly::Oddity;
 use super::tally::Volume;
 use crate::event::{HeapAct, HeapRun, HeapState, SpanKind};
+use crate::ranges::RangeSet;
 use crate::units::{Bytes, HEAP_PAGE_BYTES, HeapPages, Nanos, Range};
 
-/// Separate ranges that are kept of either kind; what would be more is left out.
-const MAX_RUNS: usize = 1 << 22;
 /// Ps that are counted apart.
 const MAX_PS: usize = 1 << 16;
 
 /// What the events so far say about a page heap.
 #[derive(Clone, Debug, Default)]
 pub struct Heap {
-    objects: Runs,
-    stacks: Runs,
-    others: Runs,
-    given_back: Runs,
+    objects: RangeSet,
+    stacks: RangeSet,
+    others: RangeSet,
+    given_back: RangeSet,
     pub allocs: Volume,
     pub frees: Volume,
     pub scavs: Volume,
@@ -49,9 +48,9 @@ impl Heap {
     #[must_use]
     pub fn in_use_for(&self, kind: SpanKind) -> Bytes {
         match kind {
-            SpanKind::Heap => self.objects.total,
-            SpanKind::Stack => self.stacks.total,
-            SpanKind::Other => self.others.total,
+            SpanKind::Heap => self.objects.total(),
+            SpanKind::Stack => self.stacks.total(),
+            SpanKind::Other => self.others.total(),
         }
     }
 
@@ -62,7 +61,7 @@ impl Heap {
     /// Bytes whose memory was given back to the kernel and not handed out since.
     #[must_use]
     pub fn given_back(&self) -> Bytes {
-        self.given_back.total
+        self.given_back.total()
     }
 
     /// Whether there was any event.
@@ -74,12 +73,12 @@ impl Heap {
     /// Another program, another heap, or a reading of it begins: nothing is in use or given back. Counts and peak stay.
     pub(super) fn begin_anew(&mut self) {
         for runs in [&mut self.objects, &mut self.stacks, &mut self.others, &mut self.given_back] {
-            *runs = Runs::default();
+            *runs = RangeSet::default();
         }
         self.rows = 0;
     }
 
-    fn used_for(&mut self, kind: SpanKind) -> &mut Runs {
+    fn used_for(&mut self, kind: SpanKind) -> &mut RangeSet {
         match kind {
             SpanKind::Heap => &mut self.objects,
             SpanKind::Stack => &mut self.stacks,
@@ -168,108 +167,6 @@ impl Heap {
                     None => odd(Oddity::SetFull, addr),
                 }
             }
-        }
-    }
-}
-
-/// Ranges that do not overlap, by start; neighbours are one.
-#[derive(Clone, Debug, Default)]
-struct Runs {
-    ends: BTreeMap<u64, u64>,
-    total: Bytes,
-}
-
-impl Runs {
-    /// Adds a range and gives the bytes of it that were there already; `None`: there is no room for one more.
-    fn add(&mut self, range: Range) -> Option<Bytes> {
-        if range.is_empty() {
-            return Some(Bytes(0));
-        }
-        if self.ends.len() >= MAX_RUNS && !self.meets(range) {
-            return None;
-        }
-        let before = self.remove(range);
-        let mut whole = range;
-        if let Some((&start, &end)) = self.ends.range(..range.start).next_back()
-            && end == range.start
-        {
-            self.ends.remove(&start);
-            whole.start = start;
-        }
-        if let Some(end) = self.ends.remove(&range.end) {
-            whole.end = end;
-        }
-        self.ends.insert(whole.start, whole.end);
-        self.total.0 = self.total.0.saturating_add(range.bytes().0);
-        Some(before)
-    }
-
-    /// Takes a range out and gives the bytes of it that were there.
-    fn remove(&mut self, range: Range) -> Bytes {
-        let mut removed = 0_u64;
-        while let Some(run) = self.last_meeting(range) {
-            self.ends.remove(&run.start);
-            if run.start < range.start {
-                self.ends.insert(run.start, range.start);
-            }
-            if range.end < run.end {
-                self.ends.insert(range.end, run.end);
-            }
-            removed = removed.saturating_add(run.meet(range).unwrap_or_default().bytes().0);
-        }
-        self.total.0 = self.total.0.saturating_sub(removed);
-        Bytes(removed)
-    }
-
-    fn meets(&self, range: Range) -> bool {
-        self.last_meeting(range).is_some()
-    }
-
-    fn last_meeting(&self, range: Range) -> Option<Range> {
-        if range.is_empty() {
-            return None;
-        }
-        let (&start, &end) = self.ends.range(..range.end).next_back()?;
-        (end > range.start).then_some(Range { start, end })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAGES: u64 = 48;
-
-    /// The same with one flag for each page.
-    struct Flags([bool; PAGES as usize]);
-
-    impl Flags {
-        fn set(&mut self, from: u64, to: u64, value: bool) -> u64 {
-            let mut before = 0;
-            for flag in self.0.iter_mut().take(to as usize).skip(from as usize) {
-                before += u64::from(*flag);
-                *flag = value;
-            }
-            before
-        }
-    }
-
-    #[test]
-    fn runs_are_what_a_flag_for_each_page_says() {
-        let (mut runs, mut flags, mut dice) = (Runs::default(), Flags([false; PAGES as usize]), 0x9e37_79b9_u64);
-        for _ in 0..20_000 {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            let from = dice % PAGES;
-            let to = (from + dice / PAGES % 6).min(PAGES);
-            let (range, adds) = (Range { start: from, end: to }, dice >> 40 & 1 == 1);
-            let before = if adds { runs.add(range) } else { Some(runs.remove(range)) };
-            assert_eq!(before, Some(Bytes(flags.set(from, to, adds))));
-            assert_eq!(runs.total.0, flags.0.iter().filter(|&&flag| flag).count() as u64);
-            let runs: Vec<Range> = runs.ends.iter().map(|(&start, &end)| Range { start, end }).collect();
-            assert!(runs.iter().all(|run| !run.is_empty()), "{runs:?}");
-            assert!(runs.windows(2).all(|two| two[0].end < two[1].start), "{runs:?}");
         }
     }
 }

@@ -171,7 +171,13 @@ impl State {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.heap.apply(event.ts, run, odd);
             }
-            Body::HeapReading { .. } => self.heap.begin_anew(),
+            Body::HeapReading { why } => {
+                self.heap.begin_anew();
+                if *why == Why::Start {
+                    // Events of a heap whose past was not known yet could not but look odd.
+                    self.anomalies.retain(|anomaly| !anomaly.what.is_of_heap());
+                }
+            }
             &Body::BaselineHeap { addr, pages, state } => {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.heap.row(event.ts, (addr, pages, state), odd);

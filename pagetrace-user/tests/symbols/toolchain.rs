@@ -97,6 +97,23 @@ pub fn build_with(version: &str, way: Way, stripped: bool, experiment: &str) -> 
     program
 }
 
+/// Builds a program of a file of Go, with experiments or `""`.
+pub fn build_file(version: &str, source: &Path, experiment: &str) -> PathBuf {
+    let name = format!("{}{experiment}", source.file_stem().unwrap().to_str().unwrap());
+    let program = folder(version).join(&name);
+    let mut built = BUILDING.lock().unwrap();
+    if !built.contains(&program) {
+        let mut command = go(version);
+        command.env("CGO_ENABLED", "0");
+        if !experiment.is_empty() {
+            command.env("GOEXPERIMENT", experiment);
+        }
+        output(command.args(["build", "-o"]).arg(&program).arg(source));
+        built.push(program.clone());
+    }
+    program
+}
+
 /// The address of every function, by Go's own nm.
 pub fn addresses(version: &str, program: &Path) -> std::collections::HashMap<String, u64> {
     output(go(version).args(["tool", "nm"]).arg(program))

@@ -2,40 +2,43 @@
 
 use std::sync::Arc;
 
-use crate::event::{Body, Why};
+use crate::event::{Body, HeapRun, Start, Why};
 use crate::live::capture::Capture;
 use crate::live::decode::{What, decode};
 use crate::live::merge::Words;
 use crate::live::spans;
+use crate::live::target::Target;
 use crate::units::Nanos;
 
 impl Capture {
     /// Attaches to the page heaps of the processes that came into view since.
     pub(super) fn attend(&mut self) {
-        for index in std::mem::take(&mut self.route.to_attend) {
+        for (index, how) in std::mem::take(&mut self.route.to_attend) {
             let Some(target) = self.route.targets.get_mut(&index).filter(|target| !target.has_ended()) else {
                 continue;
             };
-            target.heap.attached = self.heaps.of_process(&mut self.kernel, target.identity.pid);
-            target.heap.root = None;
-            target.heap.due = Some(Why::Start);
+            let found = self.heaps.of_process(&mut self.kernel, target.identity.pid);
+            // A program that was attached to before it began has no past that has to be read.
+            let is_whole = how == Start::Executed && found.as_ref().is_some_and(|found| found.was_there);
+            target.heap.due = (!is_whole).then_some(Why::Start);
+            target.heap.attached = found.map(|found| found.attached);
         }
     }
 
     /// Reads one page heap that is due and whose place is known; `false` when there is none.
     pub(super) fn read_heap(&mut self) -> bool {
-        let due = |target: &&mut crate::live::target::Target| !target.has_ended() && target.heap.is_ready();
-        if !self.route.targets.values_mut().any(|target| due(&&mut *target)) {
+        if !self.route.targets.values().any(Target::has_heap_to_read) {
             return false;
         }
         let at = self.settle();
-        let found = self.route.targets.iter_mut().find(|(_, target)| !target.has_ended() && target.heap.is_ready());
+        let found = self.route.targets.iter_mut().find(|(_, target)| target.has_heap_to_read());
         let Some((&index, target)) = found else { return false };
         let (owner, pid) = (target.owner, target.identity.pid);
         let (Some(why), Some(root), Some(offsets)) = (target.heap.due.take(), target.heap.root, target.heap.offsets())
         else {
             return false;
         };
+        let before: Vec<HeapRun> = target.heap.recent.iter().map(|(_, run)| *run).collect();
         let rows = spans::read(pid, root, &offsets);
         // What came while it was read puts the reading right, before it comes into the file itself.
         let mut held: Vec<(Nanos, Words)> = Vec::new();
@@ -53,7 +56,7 @@ impl Capture {
             Ok(rows) => {
                 if let Some(target) = self.route.targets.get_mut(&index) {
                     target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
-                    for row in spans::settle(rows, &meanwhile) {
+                    for row in spans::settle(&rows, &before, &meanwhile) {
                         let body = Body::BaselineHeap { addr: row.addr, pages: row.pages, state: row.state };
                         target.push_own(at, 0, body, &self.route.writer);
                     }
