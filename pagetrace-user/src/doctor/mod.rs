@@ -9,6 +9,8 @@ mod directory;
 mod kernel;
 mod privileges;
 
+mod page_heap;
+
 mod view;
 
 use std::path::Path;
@@ -16,6 +18,7 @@ use std::path::Path;
 use crate::failure::Code;
 use crate::host;
 use crate::host::process::{self, Process, Unfit};
+use crate::symbols::go::GoPlan;
 use crate::units::Pid;
 
 /// What was found on this host.
@@ -25,7 +28,24 @@ pub struct Report {
     pub kernel: String,
     pub boot_id: String,
     pub checks: Vec<Check>,
-    pub targets: Vec<(Pid, Result<Process, Unfit>)>,
+    pub targets: Vec<Looked>,
+}
+
+/// A process that was asked about.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    pub pid: Pid,
+    pub found: Result<Process, Unfit>,
+    /// Its program's page heap, if it has one that is known.
+    pub page_heap: Option<GoPlan>,
+}
+
+impl Looked {
+    fn at(pid: Pid) -> Looked {
+        let found = process::look(pid);
+        let page_heap = found.as_ref().ok().and_then(|_| page_heap::look(pid));
+        Looked { pid, found, page_heap }
+    }
 }
 
 /// One thing that a recording depends on.
@@ -85,7 +105,7 @@ pub fn examine(output: &Path, pids: &[Pid]) -> Report {
         kernel: host::kernel_release(),
         boot_id: host::boot_id().unwrap_or_default(),
         checks,
-        targets: pids.iter().map(|pid| (*pid, process::look(*pid))).collect(),
+        targets: pids.iter().map(|pid| Looked::at(*pid)).collect(),
     }
 }
 
@@ -94,7 +114,7 @@ impl Report {
     #[must_use]
     pub fn code(&self) -> Code {
         let lacks = |lack| self.checks.iter().any(|check| check.status == Status::Missing(lack));
-        let unfit: Option<&Unfit> = self.targets.iter().find_map(|(_, found)| found.as_ref().err());
+        let unfit: Option<&Unfit> = self.targets.iter().find_map(|looked| looked.found.as_ref().err());
         if lacks(Lack::Kernel) {
             Code::Kernel
         } else if lacks(Lack::Privilege) || matches!(unfit, Some(Unfit::Unreadable(_))) {
@@ -131,7 +151,7 @@ mod tests {
             kernel: String::new(),
             boot_id: String::new(),
             checks: statuses.iter().map(check).collect(),
-            targets: targets.into_iter().map(|found| (Pid(1), found)).collect(),
+            targets: targets.into_iter().map(|found| Looked { pid: Pid(1), found, page_heap: None }).collect(),
         }
     }
 

@@ -5,10 +5,9 @@ use std::fmt::Write;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::doctor::{Check, Lack, Report, Status};
+use crate::doctor::{Check, Lack, Looked, Report, Status, page_heap};
 use crate::failure::Code;
-use crate::host::process::{Process, Unfit, Width};
-use crate::units::Pid;
+use crate::host::process::{Process, Width};
 
 /// A table, and a sentence that sums it up.
 pub fn text(report: &Report) -> String {
@@ -17,9 +16,12 @@ pub fn text(report: &Report) -> String {
     for check in &report.checks {
         table.add_row([status_word(check.status), check.name, &with_fix(&check.found, &check.fix)]);
     }
-    for (pid, found) in &report.targets {
+    for Looked { pid, found, page_heap } in &report.targets {
         let (word, said) = match found {
-            Ok(process) => ("ok", process_text(process)),
+            Ok(process) => {
+                let heap = page_heap.as_ref().map(page_heap::text).unwrap_or_default();
+                ("ok", process_text(process) + &printable(&heap))
+            }
             Err(unfit) => ("MISSING", with_fix(&unfit.why(), &unfit.fix())),
         };
         table.add_row([word, &format!("process {pid}"), &said]);
@@ -68,7 +70,7 @@ fn status_word(status: Status) -> &'static str {
 
 /// One object on one line.
 pub fn json(report: &Report) -> String {
-    let targets: Vec<Value> = report.targets.iter().map(|(pid, found)| target_json(*pid, found)).collect();
+    let targets: Vec<Value> = report.targets.iter().map(target_json).collect();
     let checks: Vec<Value> = report.checks.iter().map(check_json).collect();
     let code = report.code();
     let whole = json!({
@@ -94,7 +96,7 @@ fn check_json(check: &Check) -> Value {
     json!({ "check": check.name, "status": status, "lacks": lacks, "found": check.found, "fix": check.fix })
 }
 
-fn target_json(pid: Pid, found: &Result<Process, Unfit>) -> Value {
+fn target_json(Looked { pid, found, page_heap }: &Looked) -> Value {
     match found {
         Ok(process) => json!({
             "tgid": pid.0,
@@ -103,6 +105,7 @@ fn target_json(pid: Pid, found: &Result<Process, Unfit>) -> Value {
             "exe": process.exe.as_ref().map(|exe| exe.to_string_lossy()),
             "rss_bytes": process.rss.map(|rss| rss.0),
             "bits": process.width.map(Width::bits),
+            "page_heap": page_heap.as_ref().map(page_heap::value),
         }),
         Err(unfit) => json!({ "tgid": pid.0, "status": "missing", "why": unfit.why(), "fix": unfit.fix() }),
     }
@@ -113,7 +116,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::units::Bytes;
+    use crate::host::process::Unfit;
+    use crate::units::{Bytes, Pid};
 
     fn report() -> Report {
         Report {
@@ -124,17 +128,18 @@ mod tests {
                 Check::missing("tracefs", Lack::SetUp, "not mounted", "mount it"),
             ],
             targets: vec![
-                (
-                    Pid(7),
-                    Ok(Process {
+                Looked {
+                    pid: Pid(7),
+                    found: Ok(Process {
                         pid: Pid(7),
                         comm: "ev\u{1b}il".into(),
                         exe: Some("/bin/evil".into()),
                         rss: Some(Bytes(4096)),
                         width: Some(Width::Bits32),
                     }),
-                ),
-                (Pid(8), Err(Unfit::Absent)),
+                    page_heap: None,
+                },
+                Looked { pid: Pid(8), found: Err(Unfit::Absent), page_heap: None },
             ],
         }
     }

@@ -14,7 +14,7 @@ use pagetrace_user::format::{Reader, Trace};
 use pagetrace_user::replay::State;
 
 use crate::programs::Target;
-use crate::recorder::{Recorder, Recording};
+use crate::recorder::{Recorder, Recording, run};
 use crate::stage::Stage;
 use crate::toolchain::{VERSIONS, build_file};
 
@@ -172,4 +172,20 @@ fn events_of_the_runtimes_own_trace() {
             }
         }
     }
+}
+
+#[test]
+fn doctor_tells_the_points() {
+    let stage = Stage::enter("go");
+    let mut command = Command::new(heap_program("1.22.10", ""));
+    let target = Target::run(command.args([ROUNDS, "wait"]).arg(stage.join("stats"))).ready();
+    let told = run(["doctor", "--json", "--pid", &target.pid().to_string()]);
+    let told: serde_json::Value =
+        serde_json::from_str(&told.stdout).unwrap_or_else(|error| panic!("{error}: {told:?}"));
+    let heap = &told["targets"][0]["page_heap"];
+    assert_eq!((heap["version"].as_str(), heap["unverified"].is_null()), (Some("go1.22.10"), true), "{heap:#}");
+    let points = heap["points"].as_array().unwrap();
+    assert!(points.iter().any(|point| point["symbol"] == "runtime.(*mheap).initSpan"), "{heap:#}");
+    assert!(points.iter().all(|point| point["cost"] == "emulated"), "{heap:#}");
+    assert_eq!(heap["missing"], serde_json::json!([]));
 }
