@@ -144,7 +144,8 @@ fn start_perf(directory: &Path) -> Result<Running> {
     Ok(running)
 }
 
-/// bpftrace does not say when it watches; as it watches all processes, its first event comes at once.
+/// bpftrace does not say when it watches; as it watches all processes, events show it. It writes them many at a time, so
+/// that on a quiet host some have to be made.
 fn start_bpftrace(directory: &Path) -> Result<Running> {
     const SCRIPT: &str = "tracepoint:kmem:mm_page_alloc { printf(\"%lld %d %d %lx\\n\", nsecs, cpu, pid, args->pfn); }";
     let events = directory.join("events");
@@ -155,6 +156,8 @@ fn start_bpftrace(directory: &Path) -> Result<Running> {
     // The first line says that it attaches.
     while fs::read_to_string(&events).unwrap_or_default().lines().count() < 2 {
         ensure!(begun.elapsed() < PATIENCE && running.child.try_wait()?.is_none(), "bpftrace does not begin");
+        // Whether it succeeds does not matter: starting it takes pages.
+        let _ = Command::new("true").status();
         thread::sleep(Duration::from_millis(20));
     }
     running.cpu_to_start = running_cpu_seconds(running.child.id());
