@@ -15,6 +15,8 @@
 
 /// Words before the payload.
 pub const HEAD_WORDS: usize = 3;
+/// Words of payload of a record that fills a cache line.
+pub const PADDED_WORDS: usize = 5;
 /// The longest record, in words.
 pub const MAX_WORDS: usize = HEAD_WORDS + 12 + 2 + NAME_WORDS;
 

@@ -8,16 +8,13 @@
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use pagetrace_common::{
     control::{COLUMNS, DROPPED, EMITTED, FILTERED, SEEN, layer_of, word},
-    record,
+    record::{self, PADDED_WORDS},
 };
 
 use crate::{
     layout,
     maps::{COUNTERS, RINGS, add, control},
 };
-
-/// Payload of a record that fills a cache line.
-pub const PADDED_WORDS: usize = 5;
 
 /// One run of a program: its CPU and its counters.
 #[derive(Clone, Copy)]

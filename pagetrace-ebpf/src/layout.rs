@@ -38,7 +38,7 @@ layout! {
     EXACT_CPUS,
     /// Flags of every submit to a ring.
     SUBMIT_FLAGS,
-    /// Words that a record's payload takes in a ring at least, up to [`crate::emit::PADDED_WORDS`]; to measure what
+    /// Words that a record's payload takes in a ring at least, up to [`pagetrace_common::record::PADDED_WORDS`]; to measure what
     /// records of one size cost.
     LEAST_WORDS,
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::symbols::go::{self, GoPlan};
-use crate::symbols::prologue::Cost;
 use crate::units::Pid;
 
 /// What is known of the program's page heap; `None`: it has none that is known, or its file tells nothing.
@@ -24,7 +23,7 @@ pub fn text(plan: &GoPlan) -> String {
     };
     // Writing to a String does not fail.
     for point in &plan.points {
-        let _ = write!(text, "\n  {} at {}, {}", point.symbol, point.address, cost_word(point.cost));
+        let _ = write!(text, "\n  {} at {}, {}", point.symbol, point.address, point.cost.word());
     }
     for missing in &plan.missing {
         let _ = write!(text, "\n  not {}: {}", missing.symbols.join(" or "), missing.why);
@@ -39,7 +38,7 @@ pub fn value(plan: &GoPlan) -> Value {
             "symbol": point.symbol,
             "addr": point.address.to_string(),
             "file_offset": point.file_offset.0,
-            "cost": cost_word(point.cost),
+            "cost": point.cost.word(),
         })
     });
     let missing =
@@ -52,11 +51,4 @@ pub fn value(plan: &GoPlan) -> Value {
         "points": points.collect::<Vec<_>>(),
         "missing": missing.collect::<Vec<_>>(),
     })
-}
-
-fn cost_word(cost: Cost) -> &'static str {
-    match cost {
-        Cost::Emulated => "emulated",
-        Cost::SingleStepped => "single-stepped",
-    }
 }

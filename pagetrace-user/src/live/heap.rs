@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use pagetrace_common::control::{cookie, heap_layout};
@@ -109,7 +109,7 @@ fn attach(kernel: &mut Kernel, target: &Target, plan: &GoPlan) -> Result<Attache
     let points: Vec<(Cost, Point)> = wanted
         .map(|point| {
             let (verb, phase) = code_of(point.verb);
-            let name = format!("{} ({})", point.symbol, word_of(point.cost));
+            let name = format!("{} ({})", point.symbol, point.cost.word());
             let cookie = cookie::of(verb, phase, layout);
             (point.cost, Point { name, offset: point.file_offset.0, cookie })
         })
@@ -164,17 +164,4 @@ fn code_of(verb: Verb) -> (u8, u8) {
         Verb::GcMarkEnd => phase(ScanKind::GcMarkEnd),
         Verb::GcSweep => phase(ScanKind::GcSweep),
     }
-}
-
-fn word_of(cost: Cost) -> &'static str {
-    match cost {
-        Cost::Emulated => "emulated",
-        Cost::SingleStepped => "single-stepped",
-    }
-}
-
-/// The program's file that a command's first word names, without links on the way.
-#[must_use]
-pub fn file_of(name: &str) -> Option<PathBuf> {
-    crate::live::process::find_program(name).and_then(|path| fs::canonicalize(path).ok())
 }

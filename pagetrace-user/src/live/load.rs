@@ -14,6 +14,7 @@ use aya_obj::btf::{BtfType, Func, FuncLinkage};
 use pagetrace_common::control::{
     COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS, MAX_CPUS, MAX_EXACT_CPUS, heap_layout, tally, word,
 };
+use pagetrace_common::record::PADDED_WORDS;
 
 use crate::event::Probe;
 use crate::failure::{Code, Failure};
@@ -33,8 +34,6 @@ const PAGE_STRUCT_BYTES: u64 = 64;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 /// `BPF_EXIST`: change only what is there.
 const BPF_EXIST: u64 = 2;
-/// Words of payload of a record that fills a cache line.
-const PADDED_WORDS: u64 = 5;
 /// `BPF_RB_NO_WAKEUP`: the reader looks by itself.
 const NO_WAKEUP: u64 = 1;
 
@@ -121,7 +120,7 @@ impl Kernel {
         loader.override_global("EXACT_CPUS", &exact, true);
         let submit_flags = if options.wake_ups { 0 } else { NO_WAKEUP };
         loader.override_global("SUBMIT_FLAGS", &submit_flags, true);
-        let least_words: u64 = if options.padded { PADDED_WORDS } else { 0 };
+        let least_words: u64 = if options.padded { PADDED_WORDS as u64 } else { 0 };
         loader.override_global("LEAST_WORDS", &least_words, true);
         let mut ebpf = loader.load(object()).map_err(|error| failed("load the eBPF object", &error))?;
         let maps = MapFds::of(&ebpf).map_err(|error| failed("keep the maps", &error))?;

@@ -96,7 +96,7 @@ impl Program {
     /// What the recorder itself started with these words.
     #[must_use]
     pub fn started(words: &[String]) -> Program {
-        let path = words.first().and_then(|name| find_program(name)).and_then(|path| fs::canonicalize(path).ok());
+        let path = words.first().and_then(|name| file_of(name));
         let exe = path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         Program { exe, cmdline: words.to_vec(), is_32_bit: false }
     }
@@ -114,6 +114,12 @@ impl Program {
         }
         (header.exe, header.cmdline) = (self.exe, self.cmdline);
     }
+}
+
+/// The program's file that a command's first word names, without links on the way.
+#[must_use]
+pub fn file_of(name: &str) -> Option<PathBuf> {
+    find_program(name).and_then(|path| fs::canonicalize(path).ok())
 }
 
 /// The program's file that a command's first word names, as execvp would find it.

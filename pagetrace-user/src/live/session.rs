@@ -17,7 +17,7 @@ use crate::live::capture::{Capture, End};
 use crate::live::clock;
 use crate::live::command::Stopped;
 use crate::live::control::{Control, Progress, Stop};
-use crate::live::heap::{self, Heaps};
+use crate::live::heap::Heaps;
 use crate::live::layout;
 use crate::live::load::{Kernel, LoadOptions};
 use crate::live::merge::Merge;
@@ -261,7 +261,7 @@ impl Work {
         kernel.set(word::ON, u64::from(!self.options.empty))?;
         capture.baseline(&self.control)?;
         if let (Some(stopped), Select::Command(words)) = (stopped, select) {
-            if let Some(file) = words.first().and_then(|name| heap::file_of(name)) {
+            if let Some(file) = words.first().and_then(|name| process::file_of(name)) {
                 capture.heaps.of_program(&mut capture.kernel, &file);
             }
             // Only now: the walk must not take the stage that becomes the program for the program.

@@ -23,6 +23,17 @@ pub enum Cost {
     SingleStepped,
 }
 
+impl Cost {
+    /// The word for people and programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Cost::Emulated => "emulated",
+            Cost::SingleStepped => "single-stepped",
+        }
+    }
+}
+
 /// A place for a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
