@@ -20,8 +20,10 @@ pub mod word {
     pub const VMEMMAP: usize = 3;
     /// The recorder's own tgid: never wanted by `ALL`.
     pub const OWN_TGID: usize = 4;
+    /// Bytes between two samples of allocations on average; 0: every one.
+    pub const PERIOD: usize = 5;
     /// Words in all.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 }
 
 /// Words of the only row of the map `TALLIES`, which programs add to.
@@ -32,8 +34,10 @@ pub mod tally {
     pub const MAP_FULL: usize = 1;
     /// Frames beyond the table `FRAMES`.
     pub const FRAMES_BEYOND: usize = 2;
+    /// Calls of allocators that no row of the map `CALLS` was left for.
+    pub const CALLS_UNCOUNTED: usize = 3;
     /// Words in all.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 }
 
 /// Rows of the map `HEAP_LAYOUTS`.
@@ -81,12 +85,112 @@ pub mod cookie {
     }
 }
 
+/// The attach cookie of a uprobe on a function of an allocator: what it does, and where its arguments are at the point.
+///
+/// ```text
+/// bits 0..6 call, 6..12 library, 12..16 register of the size, 16..20 of what it is multiplied by,
+/// 20..24 of the memory taken back, 24..28 of the place for the result, 32..48 bytes of the function from the point on,
+/// 48..56 bytes of it before the point, 56..64 flags
+/// ```
+///
+/// Registers have the numbers of x86-64 instructions; [`NONE`](object_cookie::NONE) is that of the stack pointer.
+pub mod object_cookie {
+    /// No register: the call has no such argument.
+    pub const NONE: u8 = 4;
+    /// The point is an instruction that returns.
+    pub const LEAVES: u64 = 1 << 56;
+    /// The program is run again when the function returns: the return is taken over.
+    pub const TAKES_RETURN: u64 = 1 << 57;
+    /// It is, unless the program's own return value says no.
+    pub const CHOOSES: u64 = 1 << 58;
+    /// The function does nothing but hand on to another one that has a point.
+    pub const FORWARDS: u64 = 1 << 59;
+    /// Memory stays where it is: the function returns its size.
+    pub const IN_PLACE: u64 = 1 << 60;
+    const FLAGS: u64 = 0xff << 56;
+    /// Calls and libraries that can be told apart.
+    pub const CALLS: u8 = 64;
+    pub const LIBRARIES: u8 = 64;
+
+    /// A call's arguments: registers.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Arguments {
+        pub size: u8,
+        pub count: u8,
+        pub old: u8,
+        pub out: u8,
+    }
+
+    /// `before` beyond 8 bits and `after` beyond 16 are cut.
+    #[must_use]
+    pub const fn of(call: u8, library: u8, arguments: Arguments, flags: u64, before: u64, after: u64) -> u64 {
+        let Arguments { size, count, old, out } = arguments;
+        (call & 63) as u64
+            | (library as u64 & 63) << 6
+            | (size as u64 & 15) << 12
+            | (count as u64 & 15) << 16
+            | (old as u64 & 15) << 20
+            | (out as u64 & 15) << 24
+            | flags & FLAGS
+            | cut(after, 0xffff) << 32
+            | cut(before, 0xff) << 48
+    }
+
+    const fn cut(bytes: u64, most: u64) -> u64 {
+        if bytes > most { most } else { bytes }
+    }
+
+    /// Call and library in one number, as records name them: bits 0..6 and 6..12.
+    #[must_use]
+    pub const fn who(cookie: u64) -> u32 {
+        (cookie & 0xfff) as u32
+    }
+
+    /// The registers.
+    #[must_use]
+    pub const fn arguments(cookie: u64) -> Arguments {
+        Arguments {
+            size: (cookie >> 12 & 15) as u8,
+            count: (cookie >> 16 & 15) as u8,
+            old: (cookie >> 20 & 15) as u8,
+            out: (cookie >> 24 & 15) as u8,
+        }
+    }
+
+    /// Bytes of the function before the point.
+    #[must_use]
+    pub const fn before(cookie: u64) -> u64 {
+        cookie >> 48 & 0xff
+    }
+
+    /// Bytes of the function from the point on.
+    #[must_use]
+    pub const fn after(cookie: u64) -> u64 {
+        cookie >> 32 & 0xffff
+    }
+}
+
+/// Words of a row of the map `CALLS`, by owner and [`object_cookie::who`].
+pub mod call_count {
+    /// Calls that no other of the allocator's functions made.
+    pub const CALLS: usize = 0;
+    /// Bytes that they asked for.
+    pub const BYTES: usize = 1;
+    /// Calls made by another of them.
+    pub const NESTED: usize = 2;
+    /// Calls that gave nothing; only those are seen whose return is.
+    pub const FAILED: usize = 3;
+    /// Words in all.
+    pub const COUNT: usize = 4;
+}
+
 /// Layers of counters: indices into a CPU's row.
 pub const LAYER_VMA: usize = 0;
 pub const LAYER_PAGE: usize = 1;
 pub const LAYER_TASK: usize = 2;
 pub const LAYER_HEAP: usize = 3;
-pub const LAYERS: usize = 4;
+pub const LAYER_OBJECT: usize = 4;
+pub const LAYERS: usize = 5;
 
 /// Columns of a layer's counters. seen = emitted + filtered + dropped.
 pub const SEEN: usize = 0;
@@ -110,6 +214,7 @@ pub const fn layer_of(kind: u8) -> usize {
     match kind {
         record::CALL | record::CALL_FILE => LAYER_VMA,
         record::HEAP => LAYER_HEAP,
+        record::OBJECT => LAYER_OBJECT,
         record::INTRO | record::FORK | record::EXIT | record::MM_GONE => LAYER_TASK,
         _ => LAYER_PAGE,
     }

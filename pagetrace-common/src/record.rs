@@ -58,6 +58,10 @@ pub const CALL_FILE: u8 = 12;
 /// bits 40..48 its class. `mheap`: the address of the heap itself, of [`HEAP_ALLOC`], [`HEAP_FREE`] and [`HEAP_INIT`].
 pub const HEAP: u8 = 13;
 
+/// A function of an allocator gave or took memory: `[address, bytes, who]`; flags: an `OBJECT_*` and [`OBJECT_MOVES`].
+/// `who`: the call and the library as [`crate::control::object_cookie::who`] has them.
+pub const OBJECT: u8 = 14;
+
 pub const HOW_RUNNING: u8 = 0;
 pub const HOW_FORKED: u8 = 1;
 pub const HOW_EXECUTED: u8 = 2;
@@ -91,6 +95,17 @@ pub const HEAP_UNREAD: u8 = 7;
 /// The bits of the flags that hold a `HEAP_*`.
 pub const HEAP_VERB: u8 = 7;
 
+/// Memory was given: its address, and the bytes that were asked for.
+pub const OBJECT_ALLOC: u8 = 0;
+/// Memory is about to be taken back; the bytes are 0 where the program that sees it does not know them.
+pub const OBJECT_FREE: u8 = 1;
+/// What the thread's last [`OBJECT_FREE`] with [`OBJECT_MOVES`] told did not happen.
+pub const OBJECT_KEPT: u8 = 2;
+/// The bits of the flags that hold an `OBJECT_*`.
+pub const OBJECT_ACT: u8 = 3;
+/// One call takes memory back and gives other for it.
+pub const OBJECT_MOVES: u8 = 4;
+
 /// Words of the head and payload of [`CALL`].
 pub const CALL_WORDS: usize = HEAD_WORDS + 12;
 /// Words of a file's name in [`CALL_FILE`], zero-padded.
@@ -105,7 +120,7 @@ pub const fn words_of(kind: u8) -> Option<usize> {
         EXIT | FREE | RSS => 1,
         MM_GONE => 0,
         FAULT => 2,
-        FRAME | RSS_BY_OTHER => 3,
+        FRAME | RSS_BY_OTHER | OBJECT => 3,
         SCAN => 4,
         CALL => 12,
         CALL_FILE => 12 + 2 + NAME_WORDS,

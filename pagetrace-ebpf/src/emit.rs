@@ -56,6 +56,13 @@ impl Hook {
         self.count(layer, FILTERED);
     }
 
+    /// The event is lost before it is one: no row was left for what it needs.
+    #[inline(always)]
+    pub fn lose(self, layer: usize) {
+        self.count(layer, SEEN);
+        self.count(layer, DROPPED);
+    }
+
     /// Emits a record of `kind`; the acting task is the running one. False when it was dropped.
     #[inline(always)]
     pub fn emit<const PAYLOAD: usize>(self, kind: u8, flags: u8, owner: u32, payload: [u64; PAYLOAD]) -> bool {

@@ -21,6 +21,8 @@ mod layout;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod object;
+#[cfg(target_arch = "bpf")]
 mod owner;
 #[cfg(target_arch = "bpf")]
 mod process;

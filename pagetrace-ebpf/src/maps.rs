@@ -5,12 +5,13 @@
 use core::arch::asm;
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use pagetrace_common::control::{
-    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS as HEAP_LAYOUT_ROWS, MAX_CPUS, MAX_EXACT_CPUS, heap_layout, tally, word,
+    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS as HEAP_LAYOUT_ROWS, MAX_CPUS, MAX_EXACT_CPUS, call_count, heap_layout,
+    tally, word,
 };
 
 /// An address space that is wanted.
@@ -55,6 +56,31 @@ pub struct Process {
     pub owner: u64,
 }
 
+/// What a thread's calls of allocators have in common, and the one whose return is awaited.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// Not 0: a call's return is awaited.
+    pub is_inside: u64,
+    /// Of that call: the stack pointer at its entry, the return address, call and library, arguments.
+    pub sp: u64,
+    pub back: u64,
+    pub who: u64,
+    pub size: u64,
+    pub out: u64,
+    /// The object that it takes back, and its bytes where they are known; 0: none that is recorded.
+    pub old: u64,
+    pub old_bytes: u64,
+    pub flags: u64,
+    /// The last call that hands on to another function: call and library + 1, 0: none; stack pointer, return address,
+    /// and where the function's code lies.
+    pub outer: u64,
+    pub outer_sp: u64,
+    pub outer_back: u64,
+    pub outer_start: u64,
+    pub outer_end: u64,
+}
+
 /// The outer map of the rings, one a CPU; the template's size does not bind the real ones.
 #[btf_map]
 pub static RINGS: ArrayOfMaps<RingBuf<u64, { 256 * 1024 }>, { MAX_CPUS as usize }> = ArrayOfMaps::new();
@@ -79,6 +105,22 @@ pub static THREADS: HashMap<u32, Thread, 65536> = HashMap::new();
 /// By tgid.
 #[btf_map]
 pub static PROCESSES: HashMap<u32, Process, 65536> = HashMap::new();
+
+/// By tid; only what calls of allocators need.
+#[btf_map]
+pub static CALLERS: HashMap<u32, Caller, 65536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// By tgid: the owner number of the program in which returns of functions may be taken over; 0: of the next one seen.
+#[btf_map]
+pub static RETURNS: HashMap<u32, u32, 65536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// Bytes by owner number and address: the sampled objects that live. The recorder sets the number of rows.
+#[btf_map]
+pub static LIVE: HashMap<[u64; 2], u64, 1, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// By owner number and call and library. The recorder sets the number of rows, and removes them.
+#[btf_map]
+pub static CALLS: HashMap<[u32; 2], [u64; call_count::COUNT], 1, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Owner number by frame, [`FRAMES_PER_ROW`] frames a row; the recorder sets the number of rows, and maps it to note
 /// the frames of a reading.

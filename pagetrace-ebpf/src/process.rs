@@ -10,7 +10,7 @@ use pagetrace_common::{
 use crate::{
     emit::Hook,
     frame, layout,
-    maps::{CPU_OFFSETS, CPU_PROBE, OWNERS, PROCESSES, Process, THREADS, control, tally_add},
+    maps::{CALLERS, CPU_OFFSETS, CPU_PROBE, OWNERS, PROCESSES, Process, RETURNS, THREADS, control, tally_add},
     owner, rss, task,
 };
 
@@ -73,6 +73,7 @@ pub fn pt_exit(ctx: RawTracePointContext) {
         frame::emit_copy(hook, thread, owner.number, &owner.levels);
     }
     let _ = THREADS.remove(tid);
+    let _ = CALLERS.remove(tid);
     let task: u64 = ctx.arg(0);
     let signal: u64 = task::read(task + layout::TASK_SIGNAL.load());
     let live: u32 = task::read(signal + layout::SIGNAL_LIVE.load());
@@ -81,6 +82,7 @@ pub fn pt_exit(ctx: RawTracePointContext) {
         return owner::not_wanted(hook);
     }
     let Some(process) = PROCESSES.get_ptr(tgid) else { return owner::not_wanted(hook) };
+    let _ = RETURNS.remove(tgid);
     // SAFETY: a value of a preallocated map.
     let number = unsafe { (*process).owner } as u32;
     // Two threads that end at once may both find themselves the last.

@@ -10,10 +10,12 @@
 //! file may or may not be contained in what was read, and applying such an event again changes nothing.
 
 mod ends;
+mod object;
 
 use crate::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
 pub use ends::{CounterRow, Header, Probe, Trailer};
+pub use object::{CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
 
 /// One thing that happened to the process of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,10 @@ pub enum Body {
     /// The page heap of an allocator did something with a run of pages.
     Heap(HeapRun),
 
+    // ---- object layer ----
+    /// A function of an allocator gave memory to the program or took it back.
+    Object(Object),
+
     // ---- task layer ----
     /// First event of a file: how the process came into view.
     Start { how: Start, parent: Pid },
@@ -105,6 +111,10 @@ pub enum Body {
     HeapReading { why: Why },
     /// `pages` of the page heap from `addr`, and what they are.
     BaselineHeap { addr: u64, pages: HeapPages, state: HeapState },
+    /// What the id stands for from here on: an allocator, and the file that its functions are in.
+    Library { id: LibraryId, name: String, path: String },
+    /// How often one function was called since the recording of the process's objects began.
+    Calls { who: Who, count: CallCount },
     /// Records of `layer` on the event's `cpu` were dropped between `from` and `to`.
     Lost { layer: Layer, from: Nanos, to: Nanos, count: u64 },
 }
@@ -142,6 +152,7 @@ macro_rules! wire_enum {
         }
     };
 }
+use wire_enum;
 
 wire_enum! {
     /// The layers that have counters of their own.
@@ -315,6 +326,8 @@ impl Body {
                 | Body::BaselinePages { .. }
                 | Body::HeapReading { .. }
                 | Body::BaselineHeap { .. }
+                | Body::Library { .. }
+                | Body::Calls { .. }
                 | Body::Lost { .. }
         )
     }
@@ -341,6 +354,7 @@ impl Body {
             | Body::Reading { .. }
             | Body::BaselinePages { .. } => Layer::Page,
             Body::Heap(_) | Body::HeapReading { .. } | Body::BaselineHeap { .. } => Layer::Heap,
+            Body::Object(_) | Body::Library { .. } | Body::Calls { .. } => Layer::Object,
             Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => {
                 Layer::Task
             }

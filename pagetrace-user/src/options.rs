@@ -21,6 +21,8 @@ pub struct RecordOptions {
     pub prefix: Option<String>,
     /// Overwrite files (`--force`).
     pub force: bool,
+    /// Record objects (`--objects`): bytes between two samples on average (`--sample`), 0 for every one.
+    pub objects: Option<Bytes>,
     /// Bytes of each CPU's ring buffer: a power of two and at least a page (`--ring`).
     pub ring: Bytes,
     /// One ring for all CPUs, to measure what that costs (`--one-ring`, hidden).

@@ -15,6 +15,9 @@ const WHICH: &str = "Which processes (one of these)";
 const HOW: &str = "How";
 const TUNING: &str = "Tuning";
 
+/// Bytes between two samples of objects.
+const DEFAULT_SAMPLE: Bytes = Bytes(512 << 10);
+
 /// Where cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -54,6 +57,16 @@ pub struct RecordArgs {
     #[arg(short, long, value_name = "TIME", value_parser = values::recording_time)]
     #[arg(env = "PAGETRACE_DURATION", hide_env = true, help_heading = HOW)]
     duration: Option<Duration>,
+
+    /// Record objects too: every call of malloc, free, operator new and their kin, sampled by bytes
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_OBJECTS", hide_env = true, help_heading = HOW)]
+    objects: bool,
+
+    /// With --objects: bytes between two samples on average, up to 1GiB; 0 records every object [default: 512KiB]
+    #[arg(long, value_name = "SIZE", value_parser = values::sample)]
+    #[arg(env = "PAGETRACE_SAMPLE", hide_env = true, help_heading = HOW)]
+    sample: Option<Bytes>,
 
     /// Directory of the trace files; made if absent
     #[arg(short, long, value_name = "DIR", default_value = crate::cli::DIRECTORY)]
@@ -124,6 +137,14 @@ impl RecordArgs {
     /// No selection, or more than one; a cgroup that is none.
     pub fn options(self, matches: &ArgMatches) -> Result<RecordOptions, Failure> {
         let select = self.select(matches)?;
+        if self.sample.is_some() && !self.objects {
+            return Err(Failure::new(
+                Code::Usage,
+                "cannot sample objects",
+                "they are not recorded",
+                "add --objects, or leave --sample out",
+            ));
+        }
         Ok(RecordOptions {
             select,
             follow: self.follow,
@@ -131,6 +152,7 @@ impl RecordArgs {
             directory: self.output,
             prefix: self.prefix,
             force: self.force,
+            objects: self.objects.then(|| self.sample.unwrap_or(DEFAULT_SAMPLE)),
             ring: self.ring,
             one_ring: self.one_ring,
             wake_ups: self.wake_ups,

@@ -120,6 +120,17 @@ pub fn ring(text: &str) -> Result<Bytes, BadValue> {
     Err(BadValue::new(why, format!("--ring {}", short(near))))
 }
 
+/// Bytes between two samples of objects.
+pub fn sample(text: &str) -> Result<Bytes, BadValue> {
+    const MOST: u64 = 1 << 30;
+
+    let bytes = size(text)?;
+    if bytes.0 > MOST {
+        return Err(BadValue::new("more than 1 GiB between two samples", "give at most 1GiB; 0 records every object"));
+    }
+    Ok(bytes)
+}
+
 /// What is put before the names of files.
 pub fn prefix(text: &str) -> Result<String, BadValue> {
     const LONGEST: usize = 100;

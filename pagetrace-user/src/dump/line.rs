@@ -23,6 +23,9 @@
 //! | `scan` | heap | the collector of the process: `phase` `value` |
 //! | `sync` | heap | a reading of the page heap begins: `why` |
 //! | `baseline` | heap | `addr` `bytes` `npages` `span` (what it is in use for; `given_back`: free and without memory) |
+//! | `alloc` `free` `kept` | object | `addr` `bytes` (asked for; of a `free` 0 where every call is recorded) `call` `library` (id) `moves` (one half of a call like `realloc`); `kept`: the thread's last `free` that moves did not happen |
+//! | `library` | object | `id` `name` `path` of an allocator |
+//! | `calls` | object | `call` `library` `calls` `bytes` (asked for) `nested` (made by another function of an allocator) `failed`: of all calls, sampled or not |
 //! | `start` `fork` `exec` `exit` `mm_gone` | task | `how` `parent`; `child` `child_comm`; `comm` `exe`; `code` `signal`; none |
 //! | `lost` | that of the records | `from` `to` `count` |
 //!
@@ -30,7 +33,7 @@
 
 use std::io::Write;
 
-use crate::event::{Actor, Body, Event, FileId, Scan};
+use crate::event::{Actor, Body, Event, FileId, Scan, Who};
 use crate::replay::{base_pages, calls};
 use crate::units::{HeapPages, PAGE_BYTES, Pages, Range, Tid};
 
@@ -51,6 +54,9 @@ pub enum Value<'a> {
 pub fn kind(body: &Body) -> &'static str {
     match body {
         Body::Heap(run) => run.act.word(),
+        Body::Object(object) => object.act.word(),
+        Body::Library { .. } => "library",
+        Body::Calls { .. } => "calls",
         Body::Map { .. } | Body::Frame { .. } => "alloc",
         Body::Unmap { .. } | Body::Free { .. } => "free",
         Body::Brk { old, new } if new > old => "alloc",
@@ -77,9 +83,9 @@ pub fn kind(body: &Body) -> &'static str {
 }
 
 /// All kinds there are.
-pub const KINDS: [&str; 21] = [
-    "alloc", "free", "scav", "mark", "advise", "brk", "remap", "protect", "failed", "mapfile", "baseline", "fault",
-    "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "lost",
+pub const KINDS: [&str; 24] = [
+    "alloc", "free", "kept", "library", "calls", "scav", "mark", "advise", "brk", "remap", "protect", "failed",
+    "mapfile", "baseline", "fault", "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "lost",
 ];
 
 /// Gives `put` every value of the event beside the common ones, in the order of the table above.
@@ -199,6 +205,24 @@ pub fn describe<'a>(
                 put("class", Number(u64::from(span.class)));
             }
         }
+        Body::Object(object) => {
+            put("addr", Address(object.addr));
+            put("bytes", Number(object.bytes.0));
+            put_who(object.who, put);
+            put("moves", Flag(object.moves));
+        }
+        Body::Library { id, name, path } => {
+            put("id", Number(u64::from(id.0)));
+            put("name", Text(name));
+            put("path", Text(path));
+        }
+        Body::Calls { who, count } => {
+            put_who(*who, put);
+            put("calls", Number(count.calls));
+            put("bytes", Number(count.bytes.0));
+            put("nested", Number(count.nested));
+            put("failed", Number(count.failed));
+        }
         Body::HeapReading { why } => put("why", Text(why.word())),
         Body::BaselineHeap { addr, pages, state } => {
             put_heap(*addr, *pages, put);
@@ -250,6 +274,11 @@ fn put_range<'a>(range: Range, put: &mut impl FnMut(&'static str, Value<'a>)) {
     put("addr", Value::Address(range.start));
     put("bytes", Value::Number(range.bytes().0));
     put("npages", Value::Number(range.pages().0));
+}
+
+fn put_who<'a>(who: Who, put: &mut impl FnMut(&'static str, Value<'a>)) {
+    put("call", Value::Text(who.call.word()));
+    put("library", Value::Number(u64::from(who.library.0)));
 }
 
 fn put_heap<'a>(addr: u64, pages: HeapPages, put: &mut impl FnMut(&'static str, Value<'a>)) {

@@ -144,6 +144,8 @@ struct HeaderLine<'a> {
     start_boottime: u64,
     page_bytes: u64,
     heap_page_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object_period_bytes: Option<u64>,
     clock_monotonic: u64,
     clock_wall: u64,
     boot_id: &'a str,
@@ -191,6 +193,7 @@ fn head_json(header: &Header, go: Option<&GoFile>, out: &mut impl Write) -> io::
         start_boottime: header.start_boottime,
         page_bytes: header.page_bytes,
         heap_page_bytes: header.heap_page_bytes,
+        object_period_bytes: header.object_period_bytes,
         clock_monotonic: header.clock_monotonic,
         clock_wall: header.clock_wall,
         boot_id: &header.boot_id,

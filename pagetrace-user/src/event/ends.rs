@@ -25,6 +25,8 @@ pub struct Header {
     pub cpus: u32,
     /// Bytes of the ring buffer of each CPU.
     pub ring_bytes: u64,
+    /// Objects: bytes between two samples on average, 0 for every one; `None`: not recorded.
+    pub object_period_bytes: Option<u64>,
     pub probes: Vec<Probe>,
     /// Limits that hold for this recording, each a sentence ("frames beyond 256 GiB are not joined").
     pub notes: Vec<String>,

@@ -4,9 +4,10 @@
 //! only for its text and, in a block, its new context.
 
 use super::heap;
+use super::object;
 use super::state::{Block, Context, Tables, op};
 use super::wire::{Corrupt, In};
-use crate::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
+use crate::event::{Access, Actor, Body, Call, Event, FileId, Layer, LibraryId, Member, Scan, ScanKind, Start, Why};
 use crate::units::{Bytes, Comm, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
 
 /// All that the reader knows of what it read.
@@ -61,6 +62,7 @@ impl EventReader {
         let ts = self.block.ts;
         Ok(match opcode {
             op::FRAME..op::FAULT => self.frame(opcode, bytes)?,
+            op::OBJECT => Body::Object(object::read(&mut self.block, bytes)?),
             op::FAULT..op::FREE => self.fault(opcode - op::FAULT, bytes)?,
             op::FREE..op::PAGES => self.free(opcode - op::FREE, bytes)?,
             op::PAGES..op::RSS => self.baseline_run(opcode - op::PAGES, bytes)?,
@@ -180,6 +182,10 @@ impl EventReader {
             }
             op::rare::HEAP_READING => Body::HeapReading { why: code::<Why>(bytes.byte()?)? },
             op::rare::BASELINE_HEAP => heap::read_row(&mut self.block, bytes)?,
+            op::rare::LIBRARY => {
+                Body::Library { id: LibraryId(bytes.byte()?), name: bytes.text()?, path: bytes.text()? }
+            }
+            op::rare::CALLS => object::read_count(bytes)?,
             _ => return Err(Corrupt("an unknown kind of event")),
         })
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::MAX_TEXT_BYTES;
 use super::heap;
+use super::object;
 use super::recent::Finder;
 use super::state::{Block, Context, Tables, ip_slot, op};
 use super::wire::{Out, signed_len};
@@ -204,6 +205,10 @@ impl EventWriter {
                 heap::write_run(run, &mut self.block, out);
                 op::HEAP
             }
+            Body::Object(object) => {
+                object::write(object, &mut self.block, out);
+                op::OBJECT
+            }
             rare => {
                 self.rare(rare, ts, out);
                 op::RARE
@@ -257,6 +262,15 @@ impl EventWriter {
             &Body::BaselineHeap { addr, pages, state } => {
                 out.byte(op::rare::BASELINE_HEAP);
                 heap::write_row(addr, pages, state, &mut self.block, out);
+            }
+            Body::Library { id, name, path } => {
+                out.bytes.extend_from_slice(&[op::rare::LIBRARY, id.0]);
+                out.text(name);
+                out.text(path);
+            }
+            Body::Calls { who, count } => {
+                out.byte(op::rare::CALLS);
+                object::write_count(*who, *count, out);
             }
             // Every other kind has an opcode of its own.
             _ => out.byte(op::rare::MM_GONE),
@@ -384,6 +398,9 @@ pub(super) fn bound(event: &Event) -> usize {
     const WITHOUT_TEXT: usize = 192;
     let text = match &event.body {
         Body::MapFile { path, .. } => path.len(),
+        Body::Library { name, path, .. } => {
+            return WITHOUT_TEXT + name.len().min(MAX_TEXT_BYTES) + path.len().min(MAX_TEXT_BYTES);
+        }
         Body::Exec { exe, .. } => exe.len(),
         Body::BaselineMap { name, .. } => name.len(),
         _ => 0,

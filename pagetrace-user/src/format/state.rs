@@ -13,6 +13,8 @@ use crate::units::{PAGE_BYTES, Pfn, Tid};
 pub(super) mod op {
     pub const FRAME: u8 = 0;
     pub const FAULT: u8 = 64;
+    /// A form of [`FAULT`] that no fault has.
+    pub const OBJECT: u8 = 70;
     pub const FREE: u8 = 96;
     pub const PAGES: u8 = 104;
     pub const RSS: u8 = 112;
@@ -45,6 +47,8 @@ pub(super) mod op {
         pub const HEAP_SPAN: u8 = 8;
         pub const HEAP_READING: u8 = 9;
         pub const BASELINE_HEAP: u8 = 10;
+        pub const LIBRARY: u8 = 11;
+        pub const CALLS: u8 = 12;
     }
 }
 
@@ -92,6 +96,8 @@ pub(super) struct Block {
     pub heap_end: u64,
     pub heap_p: Option<u32>,
     pub heap_goid: u64,
+    /// Of the last object.
+    pub object_addr: u64,
 }
 
 impl Block {
@@ -111,6 +117,7 @@ impl Block {
             heap_end: 0,
             heap_p: None,
             heap_goid: 0,
+            object_addr: 0,
         }
     }
 

@@ -7,6 +7,7 @@
 //! everything emitted is decoded; the merge is flushed; trailers; fsync and rename; detach.
 
 mod heaps;
+mod objects;
 mod readings;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use crate::live::heap::Heaps;
 use crate::live::load::Kernel;
 use crate::live::loss::{self, Losses};
 use crate::live::merge::Merge;
+use crate::live::objects::Objects;
 use crate::live::pagemap::ZeroFrames;
 use crate::live::route::{REPAIR_PAUSE, Route};
 use crate::units::Nanos;
@@ -52,6 +54,10 @@ pub struct Capture {
     pub merge: Merge,
     pub route: Route,
     pub heaps: Heaps,
+    pub objects: Objects,
+    /// Address spaces that are gone, whose samples may still be in the kernel's map; and when they were last forgotten.
+    gone_owners: BTreeSet<u32>,
+    forgot: Nanos,
     pub zero: ZeroFrames,
     pub spin: Duration,
     losses: Losses,
@@ -74,7 +80,7 @@ impl Capture {
         kernel: Kernel,
         merge: Merge,
         route: Route,
-        heaps: Heaps,
+        (heaps, objects): (Heaps, Objects),
         (zero, spin): (ZeroFrames, Duration),
     ) -> Capture {
         let now = clock::now();
@@ -84,6 +90,9 @@ impl Capture {
             merge,
             route,
             heaps,
+            objects,
+            gone_owners: BTreeSet::new(),
+            forgot: now,
             zero,
             spin,
             losses,
@@ -174,6 +183,7 @@ impl Capture {
         self.kernel.walk()?;
         self.settle();
         self.look();
+        self.count_calls(false);
         self.route.keep_house(clock::now());
         self.route.open_all();
         // Who came last has a baseline too.
@@ -199,6 +209,7 @@ impl Capture {
         }
         self.look();
         self.route.open_all();
+        self.count_calls(true);
         if let Some(failure) = self.failure() {
             return self.fail(failure);
         }
@@ -281,6 +292,7 @@ impl Capture {
             self.housed = now;
             // A gap belongs into the files of those too whose end is noticed now.
             self.look();
+            self.count_calls(false);
             self.route.keep_house(now);
         }
         if self.walk_due.is_some_and(|due| due <= now) {

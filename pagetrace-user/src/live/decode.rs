@@ -3,6 +3,8 @@
 //! What needs more than the record (paths, the sizes of shared segments, names of actors) is asked of the caller
 //! through [`Decoded`].
 
+mod object;
+
 use pagetrace_common::record::{self, HEAD_WORDS, NAME_WORDS};
 
 use crate::event::{Access, Body, Call, HeapAct, HeapRun, Member, Scan, ScanKind, Span, SpanKind, Start};
@@ -146,6 +148,7 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
         }
         record::CALL_FILE => map_of_file(ts, &word),
         record::HEAP => heap(flags, &word),
+        record::OBJECT => object::object(flags, &word),
         _ => What::Unknown,
     };
     Decoded {

@@ -24,6 +24,11 @@ use crate::live::layout::Layout;
 use crate::live::uprobe::{MapFds, Point, Program, StateDirectory, Target, UprobeSet, Way};
 use crate::units::Pid;
 
+mod objects;
+
+pub use objects::ObjectPoint;
+use objects::{MOST_CALLS, MOST_LIVE, ObjectMaps};
+
 const WALK: &str = "pt_walk";
 const HEAP: &str = "pt_heap";
 
@@ -74,6 +79,7 @@ pub struct Kernel {
     /// The rows that are set.
     layouts_known: Vec<HeapLayout>,
     maps: MapFds,
+    objects: ObjectMaps,
     pub frames_of_host: u64,
     words: [u64; word::COUNT],
     tallies_before: [u64; tally::COUNT],
@@ -88,6 +94,8 @@ pub struct LoadOptions {
     pub one_ring: bool,
     pub wake_ups: bool,
     pub padded: bool,
+    /// Bytes between two samples of objects, 0 for every one; `None`: they are not recorded.
+    pub object_period: Option<u64>,
 }
 
 impl Kernel {
@@ -114,6 +122,10 @@ impl Kernel {
 
         let mut loader = EbpfLoader::new();
         loader.btf(None).map_max_entries("FRAMES", rows);
+        if let Some(period) = options.object_period {
+            let live = if period == 0 { 1 } else { MOST_LIVE };
+            loader.map_max_entries("CALLS", MOST_CALLS).map_max_entries("LIVE", live);
+        }
         for (name, value) in layout {
             loader.override_global(name.as_str(), value, false);
         }
@@ -146,6 +158,11 @@ impl Kernel {
             frames: FrameTable::new(frames, u64::from(rows) * u64::from(FRAMES_PER_ROW)),
             heap_layouts: take(&mut ebpf, "HEAP_LAYOUTS")?,
             layouts_known: Vec::new(),
+            objects: ObjectMaps {
+                calls: take(&mut ebpf, "CALLS")?,
+                live: take(&mut ebpf, "LIVE")?,
+                returns: take(&mut ebpf, "RETURNS")?,
+            },
             maps,
             frames_of_host,
             words: [0; word::COUNT],

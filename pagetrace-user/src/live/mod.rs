@@ -28,6 +28,7 @@ mod target;
 mod writer;
 
 mod heap;
+mod objects;
 mod spans;
 
 mod maps;

@@ -4,7 +4,7 @@
 //! a process that the selection does not want).
 //! *Bound.* Verdicts on processes that are gone are forgotten when they become many.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ const EXIT_PATIENCE: Nanos = Nanos(1_000_000_000);
 const ENDED_LIMIT: usize = 256;
 /// `SCAN_SUCCEED` (mm/khugepaged.c).
 const SCAN_SUCCEED: u64 = 1;
+/// include/uapi/asm-generic/mman-common.h.
+const PROT_EXEC: u32 = 4;
 /// The least time between two readings of one process that repair its pages.
 pub const REPAIR_PAUSE: Nanos = Nanos(2_000_000_000);
 
@@ -61,6 +63,10 @@ pub struct Route {
     pub to_mute: Vec<(u64, u32)>,
     /// Processes that run another program than when they were last looked at.
     pub to_attend: Vec<(u32, Start)>,
+    /// Processes that mapped a program or library since they were last looked at.
+    pub to_look_at: BTreeSet<u32>,
+    /// Processes that run another program, and the number of the address space that they had before.
+    pub replaced: Vec<(u32, u32)>,
     /// What went wrong and costs no more than what it says.
     pub notes: Vec<String>,
     pub finished: Vec<FileReport>,
@@ -89,6 +95,8 @@ impl Route {
             started: None,
             to_mute: Vec::new(),
             to_attend: Vec::new(),
+            to_look_at: BTreeSet::new(),
+            replaced: Vec::new(),
             notes: Vec::new(),
             finished: Vec::new(),
             ended: std::collections::VecDeque::new(),
@@ -124,6 +132,9 @@ impl Route {
             What::MapOfFile { range, prot, flags, offset, began, file } => {
                 let named = names.file(ts, target.identity.pid, range, file);
                 let file = Some(target.file(ts, named, &self.writer));
+                if prot & PROT_EXEC != 0 {
+                    self.to_look_at.extend(index);
+                }
                 Body::Map { range, prot, flags, file, offset, call: Call::Mmap, began }
             }
             What::Attach { addr, bytes, prot, fixed, began } => {
@@ -193,6 +204,7 @@ impl Route {
         if let Some(target) = known.and_then(|index| self.targets.get(&index)) {
             // What the old address space still does, where somebody holds it, is not the program's any more.
             self.by_owner.remove(&target.owner);
+            self.replaced.extend(known.map(|index| (index, target.owner)));
         }
         let index = known.unwrap_or(self.next);
         if known.is_none() {
@@ -217,6 +229,8 @@ impl Route {
         target.comm = new.comm;
         target.program = program;
         target.heap = PageHeap::default();
+        target.libraries = BTreeMap::new();
+        target.is_counted = false;
         target.reading = None;
         target.due = Some((Why::Start, ts));
         target.segments.clear();

@@ -21,6 +21,7 @@ use crate::live::heap::Heaps;
 use crate::live::layout;
 use crate::live::load::{Kernel, LoadOptions};
 use crate::live::merge::Merge;
+use crate::live::objects::Objects;
 use crate::live::process;
 use crate::live::route::Route;
 use crate::live::select::Rule;
@@ -178,8 +179,13 @@ impl Work {
         let rule = Rule::new(&options.select)?;
         let layout = layout::read()?;
         let ring_bytes = u32::try_from(options.ring.0).unwrap_or(u32::MAX);
-        let load =
-            LoadOptions { ring_bytes, one_ring: options.one_ring, wake_ups: options.wake_ups, padded: options.padded };
+        let load = LoadOptions {
+            ring_bytes,
+            one_ring: options.one_ring,
+            wake_ups: options.wake_ups,
+            padded: options.padded,
+            object_period: options.objects.map(|period| period.0),
+        };
         let (mut kernel, mut rings) = Kernel::load(&layout, &load)?;
         let calibrated = calibrate::vmemmap(&mut kernel, &mut rings)?;
         let zero = calibrate::zero_frames();
@@ -189,6 +195,7 @@ impl Work {
         let mut host = process::host_header();
         host.cpus = kernel.cpus;
         host.ring_bytes = options.ring.0;
+        host.object_period_bytes = options.objects.map(|period| period.0);
         host.probes = kernel.probes().to_vec();
         host.notes = notes(options, &kernel);
         let mut route = Route::new(rule, Arc::clone(&self.store), Writer::start()?, host);
@@ -202,7 +209,9 @@ impl Work {
         // A target at the same priority must not keep the rings from being drained.
         let _ = rustix::process::setpriority_process(None, -15);
         let heaps = Heaps::new(options.follow || !matches!(options.select, Select::Pids(_)));
-        let mut capture = Capture::new(kernel, merge, route, heaps, (zero, options.spin_time));
+        let everyone = !matches!(options.select, Select::Pids(_) | Select::Command(_));
+        let objects = Objects::new(options.objects.map(|period| period.0), everyone);
+        let mut capture = Capture::new(kernel, merge, route, (heaps, objects), (zero, options.spin_time));
         let mut command = match self.begin(&mut capture, stopped.as_ref()) {
             Ok(()) => stopped.map(Stopped::go).transpose()?,
             Err(failure) => {
@@ -253,6 +262,7 @@ impl Work {
         let all = matches!(select, Select::All | Select::Comm(_) | Select::Cgroup(_));
         kernel.set(word::ALL, u64::from(all))?;
         kernel.set(word::FOLLOW, u64::from(self.options.follow))?;
+        kernel.set(word::PERIOD, self.options.objects.map_or(0, |period| period.0))?;
         if let Select::Pids(pids) = select {
             for pid in pids {
                 kernel.want(*pid)?;
@@ -262,7 +272,12 @@ impl Work {
         capture.baseline(&self.control)?;
         if let (Some(stopped), Select::Command(words)) = (stopped, select) {
             if let Some(file) = words.first().and_then(|name| process::file_of(name)) {
-                capture.heaps.of_program(&mut capture.kernel, &file);
+                let kernel = &mut capture.kernel;
+                let is_go = capture.heaps.of_program(kernel, &file).is_some();
+                if !is_go && self.options.objects.is_some() {
+                    kernel.take_returns(stopped.pid(), None)?;
+                }
+                capture.objects.of_program(kernel, stopped.pid(), &file, is_go);
             }
             // Only now: the walk must not take the stage that becomes the program for the program.
             capture.route.started = Some((stopped.pid(), stopped.program()));
@@ -300,7 +315,7 @@ impl Work {
         };
         // A closed stderr is no reason not to record.
         let _ = writeln!(std::io::stderr(), "recording {what} to {}; end with Ctrl-C", self.store.path().display());
-        for note in capture.heap_notes() {
+        for note in capture.heap_notes().into_iter().chain(capture.object_notes()) {
             let _ = writeln!(std::io::stderr(), "{note}");
         }
     }

@@ -3,15 +3,16 @@
 //! *File.* It is made a moment after the process came into view ([`SETTLE`] or [`SETTLE_EVENTS`]), so that a program
 //! that is just being started gives it its name; until then events wait here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes as Block;
 
-use crate::event::{Actor, Body, Event, FileId, Header, HeapRun, Trailer, Why};
+use crate::event::{Actor, Body, Event, FileId, Header, HeapRun, LibraryId, Trailer, Why};
 use crate::failure::Failure;
 use crate::format::Encoder;
 use crate::live::heap::Attached;
+use crate::live::objects::Library;
 use crate::live::process::Program;
 use crate::live::reading::Reading;
 use crate::live::writer::{FileNumber, Writer};
@@ -63,6 +64,10 @@ pub struct Target {
     /// What it ran when it was last looked at.
     pub program: Program,
     pub heap: PageHeap,
+    /// Allocators whose functions are attached to.
+    pub libraries: BTreeMap<LibraryId, Arc<Library>>,
+    /// The counts of its calls are in its file.
+    pub is_counted: bool,
     pub reading: Option<Reading>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
@@ -93,6 +98,8 @@ impl Target {
             mm_gone: false,
             program: Program::default(),
             heap: PageHeap::default(),
+            libraries: BTreeMap::new(),
+            is_counted: false,
             reading: None,
             due: None,
             next_repair: Nanos(0),
@@ -166,6 +173,10 @@ impl Target {
         if let Some(attached) = &self.heap.attached {
             header.probes.extend(attached.probes.iter().cloned());
             header.notes.push(attached.note.clone());
+        }
+        for library in self.libraries.values() {
+            header.probes.extend(library.probes.iter().cloned());
+            header.notes.push(library.note.clone());
         }
         let wall = host.clock_wall.saturating_add(self.seen_at.0.saturating_sub(host.clock_monotonic));
         let file = store.create(self.comm, self.identity.pid, wall / 1_000_000_000)?;
@@ -247,6 +258,8 @@ impl Target {
 #[derive(Default)]
 pub struct PageHeap {
     pub attached: Option<Arc<Attached>>,
+    /// The program is a Go program.
+    pub is_go: bool,
     /// Where it lies; the first of its events tells.
     pub root: Option<u64>,
     /// Why it has to be read.

@@ -22,6 +22,8 @@ pub enum Oddity {
     HeapFreeTwice,
     HeapScavInUse,
     HeapScavTwice,
+    ObjectAllocTwice,
+    ObjectFreeUnknown,
 }
 
 impl Oddity {
@@ -52,6 +54,8 @@ impl Oddity {
             Oddity::HeapFreeTwice => "heap_free_twice",
             Oddity::HeapScavInUse => "heap_scav_in_use",
             Oddity::HeapScavTwice => "heap_scav_twice",
+            Oddity::ObjectAllocTwice => "object_alloc_twice",
+            Oddity::ObjectFreeUnknown => "object_free_unknown",
         }
     }
 
@@ -75,6 +79,8 @@ impl Oddity {
             Oddity::HeapAllocTwice => "heap pages were handed out that were in use (their free was not seen)",
             Oddity::HeapFreeTwice => "heap pages were freed that were not in use (their alloc was not seen)",
             Oddity::HeapScavInUse => "heap pages were given back to the kernel while in use (left out)",
+            Oddity::ObjectAllocTwice => "memory was given that an object still had (its free was not seen)",
+            Oddity::ObjectFreeUnknown => "a sampled object was freed that is not known (its alloc was not seen)",
             Oddity::HeapScavTwice => "heap pages were given back to the kernel twice (an alloc between was not seen)",
         }
     }

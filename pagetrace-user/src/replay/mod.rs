@@ -20,6 +20,7 @@ mod ledger;
 mod levels;
 pub mod mappings;
 mod movers;
+mod objects;
 mod reading;
 pub mod resident;
 mod tally;
@@ -36,6 +37,7 @@ pub use heap::Heap;
 pub use ledger::{Class, Ledger, difference};
 pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
 pub use movers::{Base, RangeMove, Snapshot, TaskMove};
+pub use objects::{Estimate, Live, Objects};
 pub use reading::{Closed, Correction};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
 
@@ -43,7 +45,7 @@ use anomaly::note;
 use mappings::Mappings;
 use resident::{MakerId, Page, Resident};
 
-use crate::event::{Body, Event, FileId, Member, Scan, ScanKind, Start, Why};
+use crate::event::{Body, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
 use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
 
 /// Frames without an address that are remembered, so that a reading can say who made them.
@@ -86,6 +88,7 @@ pub struct State {
     base: Option<Base>,
     peak: Peak,
     heap: Heap,
+    objects: Objects,
     tally: Tally,
     anomalies: Vec<Anomaly>,
     started: Option<Start>,
@@ -151,6 +154,7 @@ impl State {
             Body::Exec { comm, exe } => {
                 self.clear();
                 self.heap.begin_anew();
+                self.objects.begin_anew();
                 self.image = Some((comm.to_text(), exe.clone()));
                 (self.gone, self.at_exit) = (false, None);
                 (self.levels, self.peak) = (Levels::default(), Peak::default());
@@ -182,6 +186,13 @@ impl State {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.heap.row(event.ts, (addr, pages, state), odd);
             }
+            Body::Object(object) => {
+                let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
+                self.objects.apply(event.ts, event.tid, object, odd);
+            }
+            Body::Library { id, name, path } => self.objects.library(*id, name, path),
+            Body::Calls { who, count } => self.objects.count(*who, *count),
+            Body::Lost { layer: Layer::Object, to, .. } => self.objects.lost(*to),
             Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}
         }
     }
@@ -225,6 +236,12 @@ impl State {
     #[must_use]
     pub fn heap(&self) -> &Heap {
         &self.heap
+    }
+
+    /// The objects of the process's allocators.
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     #[must_use]

@@ -104,7 +104,10 @@ impl Tally {
             | Body::BaselinePages { .. }
             | Body::Heap(_)
             | Body::HeapReading { .. }
-            | Body::BaselineHeap { .. } => {}
+            | Body::BaselineHeap { .. }
+            | Body::Object(_)
+            | Body::Library { .. }
+            | Body::Calls { .. } => {}
         }
     }
 

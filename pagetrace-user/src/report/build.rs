@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::heap::heap_line;
+use super::objects::objects_line;
 use super::{
     ActorLine, AnomalyLine, BaselineLine, ClassLine, CorrectionLine, CountLine, DamageAt, ExitLine, FailedLine,
     FaultLine, GapLine, MemberLine, RangeLine, ReadingLine, Report, ScanLine, ThreadLine,
@@ -104,6 +105,7 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         forks: tally.forks,
         execs: tally.execs,
         heap: heap_line(header, state, top),
+        objects: objects_line(header, state),
         go: outcome.go.clone(),
     }
 }

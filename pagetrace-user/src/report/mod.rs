@@ -8,6 +8,7 @@
 
 mod build;
 mod heap;
+mod objects;
 mod text;
 mod wall;
 
@@ -21,6 +22,7 @@ use crate::format::{Outcome, Trace};
 use crate::replay::State;
 
 pub use heap::{HeapLine, PLine};
+pub use objects::{CallLine, ObjectsLine};
 
 /// Folds all of a trace into its state.
 ///
@@ -114,6 +116,9 @@ pub struct Report {
     /// The page heap of the allocator, where the trace has events of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heap: Option<HeapLine>,
+    /// The objects of allocators, where they were recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<ObjectsLine>,
     /// Of a Go runtime's own trace: what it tells of itself. Of all else in a report it knows nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub go: Option<GoFile>,

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Report, heap, wall};
+use super::{Report, heap, objects, wall};
 use crate::units::Bytes;
 
 /// Gaps that text lists one by one.
@@ -23,6 +23,7 @@ pub(super) fn text(report: &Report) -> String {
         .and_then(|()| books(report, &mut out))
         .and_then(|()| movers(report, &mut out))
         .and_then(|()| heap::section(report, &mut out))
+        .and_then(|()| objects::section(report, &mut out))
         .and_then(|()| counts(report, &mut out));
     out
 }

@@ -5,7 +5,7 @@
 //!
 //! *Source.* The ELF and x86-64 psABI structures as the `object` crate has them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use object::elf;
@@ -59,6 +59,8 @@ pub struct Elf {
     position_independent: bool,
     /// Where PT_DYNAMIC lies.
     pub(super) dynamic: Option<Part>,
+    /// Where PT_INTERP lies.
+    interpreter: Option<Part>,
 }
 
 impl Elf {
@@ -101,9 +103,10 @@ impl Elf {
             return Err(SymbolError::Damaged("it has too many segments"));
         }
         let dynamic = programs.iter().find(|program| program.p_type.get(Little) == elf::PT_DYNAMIC).map(part);
+        let interpreter = programs.iter().find(|program| program.p_type.get(Little) == elf::PT_INTERP).map(part);
         let sections = sections(&image, &header).unwrap_or_default();
         let position_independent = header.e_type.get(Little) == elf::ET_DYN;
-        Ok(Elf { image, segments, sections, position_independent, dynamic })
+        Ok(Elf { image, segments, sections, position_independent, dynamic, interpreter })
     }
 
     /// The mapped pieces, in the file's order.
@@ -122,6 +125,16 @@ impl Elf {
     #[must_use]
     pub fn is_position_independent(&self) -> bool {
         self.position_independent
+    }
+
+    /// The path of the program that loads its libraries, if it names one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn interpreter(&self) -> Result<Option<String>, SymbolError> {
+        let Some(part) = self.interpreter else { return Ok(None) };
+        let bytes = self.image.read(FileOffset(part.start), part.len())?;
+        Ok(Some(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()))
     }
 
     /// Where the byte at an address lies in the file; `None` when it does not come from the file.
@@ -174,6 +187,40 @@ impl Elf {
             }
         }
         Ok(found)
+    }
+
+    /// The words into which the loader writes the addresses of functions of these names, wherever they are defined.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn import_slots(&self, names: &[&str]) -> Result<BTreeSet<Address>, SymbolError> {
+        let mut slots = BTreeSet::new();
+        for table in self.sections.iter().filter(|section| section.kind == elf::SHT_DYNSYM) {
+            let linked = usize::try_from(table.link).ok().and_then(|index| self.sections.get(index));
+            let Some(strings) = linked else { continue };
+            let places = strings::places(&self.image, strings.file, names)?;
+            let (mut wanted, mut index) = (HashSet::new(), 0_u64);
+            self.image.entries(table.file, size_of::<elf::Sym64<Little>>(), |bytes| {
+                let name = one::<elf::Sym64<Little>>(bytes).map(|symbol| u64::from(symbol.st_name.get(Little)));
+                if name.is_ok_and(|name| places.contains_key(&name)) {
+                    wanted.insert(index);
+                }
+                index += 1;
+                ControlFlow::Continue(())
+            })?;
+            for section in self.sections.iter().filter(|section| section.kind == elf::SHT_RELA) {
+                self.image.entries(section.file, size_of::<elf::Rela64<Little>>(), |bytes| {
+                    if let Ok(entry) = one::<elf::Rela64<Little>>(bytes)
+                        // The upper half of r_info is the symbol's number.
+                        && wanted.contains(&(entry.r_info.get(Little) >> 32))
+                    {
+                        slots.insert(Address(entry.r_offset.get(Little)));
+                    }
+                    ControlFlow::Continue(())
+                })?;
+            }
+        }
+        Ok(slots)
     }
 
     /// Fills what is still empty in `found` from one symbol table.

@@ -19,6 +19,11 @@ pub mod prologue;
 
 pub mod go;
 
+pub mod arguments;
+pub mod flow;
+
+pub mod allocators;
+
 use std::fmt;
 
 /// An address in the program as it was linked.

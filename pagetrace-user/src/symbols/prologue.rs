@@ -77,11 +77,12 @@ pub fn best_site(code: &[u8]) -> Option<Site> {
 }
 
 /// Whether the kernel emulates the instruction that these bytes begin with: `push` of a register, the one-byte `nop`,
-/// and a conditional jump without prefix.
-fn is_emulated(bytes: &[u8]) -> bool {
+/// and a jump without prefix to an address that it names.
+#[must_use]
+pub fn is_emulated(bytes: &[u8]) -> bool {
     matches!(
         bytes,
-        [0x50..=0x57 | 0x70..=0x7f | 0x90, ..] | [0x41, 0x50..=0x57, ..] | [0x0f, 0x80..=0x8f, ..]
+        [0x50..=0x57 | 0x70..=0x7f | 0x90 | 0xe9 | 0xeb, ..] | [0x41, 0x50..=0x57, ..] | [0x0f, 0x80..=0x8f, ..]
     )
 }
 

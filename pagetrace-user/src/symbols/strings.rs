@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use memchr::memmem::Finder;
-
 use super::SymbolError;
 use super::image::{Image, Part};
 
@@ -18,17 +16,32 @@ const MOST_PLACES: usize = 1 << 16;
 /// # Errors
 /// When the table cannot be read, or repeats a name without end.
 pub fn places(image: &Image, table: Part, names: &[&str]) -> Result<HashMap<u64, usize>, SymbolError> {
-    let needles: Vec<Vec<u8>> = names.iter().map(|name| [name.as_bytes(), b"\0"].concat()).collect();
-    let finders: Vec<Finder> = needles.iter().map(Finder::new).collect();
-    let overlap = needles.iter().map(Vec::len).max().unwrap_or(0) as u64;
+    let wanted: HashMap<&[u8], usize> = names.iter().enumerate().map(|(at, name)| (name.as_bytes(), at)).collect();
+    let mut lengths: Vec<usize> = names.iter().map(|name| name.len()).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    let mut last_bytes = [false; 256];
+    for name in names {
+        let last = name.bytes().next_back().and_then(|byte| last_bytes.get_mut(usize::from(byte)));
+        last.into_iter().for_each(|is_last| *is_last = true);
+    }
+    let overlap = lengths.last().map_or(0, |longest| longest + 1) as u64;
     let mut places = HashMap::new();
     image.pieces(table, overlap, |at, piece| {
-        for (index, finder) in finders.iter().enumerate() {
-            for found in finder.find_iter(piece) {
-                places.insert((at - table.start).saturating_add(found as u64), index);
-                if places.len() > MOST_PLACES {
-                    return ControlFlow::Break(());
+        for end in memchr::memchr_iter(0, piece) {
+            let Some(text) = piece.get(..end) else { continue };
+            let is_last = text.last().and_then(|byte| last_bytes.get(usize::from(*byte)));
+            if is_last != Some(&true) {
+                continue;
+            }
+            for length in lengths.iter().take_while(|length| **length <= end) {
+                let tail = text.get(end - length..).unwrap_or_default();
+                if let Some(index) = wanted.get(tail) {
+                    places.insert((at - table.start).saturating_add((end - length) as u64), *index);
                 }
+            }
+            if places.len() > MOST_PLACES {
+                return ControlFlow::Break(());
             }
         }
         ControlFlow::Continue(())

@@ -22,6 +22,11 @@ impl Capture {
             let is_whole = how == Start::Executed && found.as_ref().is_some_and(|found| found.was_there);
             target.heap.due = (!is_whole).then_some(Why::Start);
             target.heap.attached = found.map(|found| found.attached);
+            target.heap.is_go = target.heap.attached.is_some();
+            self.attend_objects(index);
+        }
+        for index in std::mem::take(&mut self.route.to_look_at) {
+            self.attend_objects(index);
         }
     }
 

@@ -85,8 +85,15 @@ impl Scope {
 pub enum Way {
     /// One link for all points (`BPF_TRACE_UPROBE_MULTI`).
     Multi,
+    /// The same for the returns of the functions in which the points are, each the first of its function's that is met.
+    MultiReturns,
+    /// One link for all points and the returns (`BPF_TRACE_UPROBE_SESSION`, 6.13): the program runs at the point, and
+    /// again at the return unless it gave 1.
+    Session,
     /// One perf event a point.
     Perf,
+    /// The same for the returns.
+    PerfReturns,
 }
 
 impl Way {
@@ -94,6 +101,22 @@ impl Way {
     #[must_use]
     pub fn best() -> Way {
         if multi::is_supported() { Way::Multi } else { Way::Perf }
+    }
+
+    /// The best ones to see points and the returns of their functions.
+    #[must_use]
+    pub fn best_with_returns() -> &'static [Way] {
+        match Way::best() {
+            Way::Multi if multi::has_sessions() => &[Way::Session],
+            Way::Multi => &[Way::Multi, Way::MultiReturns],
+            _ => &[Way::Perf, Way::PerfReturns],
+        }
+    }
+
+    /// Whether what is attached so makes the kernel take over returns of functions.
+    #[must_use]
+    pub fn takes_returns(self) -> bool {
+        matches!(self, Way::MultiReturns | Way::Session | Way::PerfReturns)
     }
 }
 
@@ -184,12 +207,12 @@ impl Drop for UprobeSet {
 /// Attaches what can be attached; for each point what came of it.
 fn attach_all(loaded: &Loaded, path: &str, scope: Scope, points: &[Point], way: Way) -> (Links, Vec<io::Result<()>>) {
     match way {
-        Way::Multi => {
-            let (link, outcomes) = multi::attach(loaded, path, scope, points);
+        Way::Multi | Way::MultiReturns | Way::Session => {
+            let (link, outcomes) = multi::attach(loaded, path, scope, points, way);
             (Links::Multi(link), outcomes)
         }
-        Way::Perf => {
-            let (links, outcomes) = perf::attach(loaded, path, scope, points);
+        Way::Perf | Way::PerfReturns => {
+            let (links, outcomes) = perf::attach(loaded, path, scope, points, way);
             (Links::Perf(links), outcomes)
         }
     }

@@ -17,17 +17,29 @@ pub fn is_supported() -> bool {
         let Ok(loaded) = Program::nothing().load(Way::Multi) else { return false };
         // NOTE: the process -1 is refused as such since 6.10; before, the path, which is a directory, was looked at
         // first, or the process was not found.
-        let refused = sys::link_multi(loaded.fd(), c"/", &[0], &[0], u32::MAX);
+        let refused = sys::link_multi(loaded.fd(), Way::Multi, c"/", (&[0], &[0]), u32::MAX);
         refused.err().and_then(|error| error.raw_os_error()) == Some(libc::EINVAL)
     })
 }
 
+/// Whether the kernel has links whose programs run at a function's return too if they choose.
+pub fn has_sessions() -> bool {
+    static SUPPORTED: OnceLock<bool> = OnceLock::new();
+    *SUPPORTED.get_or_init(|| Program::nothing().load(Way::Session).is_ok())
+}
+
 /// Links the points that can be had, and tells what came of each.
-pub fn attach(loaded: &Loaded, path: &str, scope: Scope, points: &[Point]) -> (Option<OwnedFd>, Vec<io::Result<()>>) {
+pub fn attach(
+    loaded: &Loaded,
+    path: &str,
+    scope: Scope,
+    points: &[Point],
+    way: Way,
+) -> (Option<OwnedFd>, Vec<io::Result<()>>) {
     let pid = scope.filter().unwrap_or(0);
     let link = |points: &mut dyn Iterator<Item = &Point>| {
         let (offsets, cookies): (Vec<u64>, Vec<u64>) = points.map(|point| (point.offset, point.cookie)).unzip();
-        sys::link_multi(loaded.fd(), sys::c_path(path)?.as_c_str(), &offsets, &cookies, pid)
+        sys::link_multi(loaded.fd(), way, sys::c_path(path)?.as_c_str(), (&offsets, &cookies), pid)
     };
     if points.is_empty() {
         return (None, Vec::new());

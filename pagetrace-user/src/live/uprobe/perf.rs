@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::program::Loaded;
-use super::{Point, Scope, sys};
+use super::{Point, Scope, Way, sys};
 
 /// The number by which the kernel knows this kind of event.
 const KIND: &str = "/sys/bus/event_source/devices/uprobe/type";
@@ -20,10 +20,16 @@ pub struct Attached {
 }
 
 /// Attaches the points that can be had, and tells what came of each.
-pub fn attach(loaded: &Loaded, path: &str, scope: Scope, points: &[Point]) -> (Vec<Attached>, Vec<io::Result<()>>) {
+pub fn attach(
+    loaded: &Loaded,
+    path: &str,
+    scope: Scope,
+    points: &[Point],
+    way: Way,
+) -> (Vec<Attached>, Vec<io::Result<()>>) {
     let mut links = Vec::new();
     let outcomes = points.iter().map(|point| {
-        let event = open(path, scope, point.offset)?;
+        let event = open(path, scope, point.offset, way)?;
         let link = sys::link_event(loaded.fd(), event.as_fd(), point.cookie)?;
         links.push(Attached { _link: Some(link), _event: event });
         Ok(())
@@ -33,7 +39,8 @@ pub fn attach(loaded: &Loaded, path: &str, scope: Scope, points: &[Point]) -> (V
 }
 
 /// The event: with it the breakpoint stands.
-fn open(path: &str, scope: Scope, offset: u64) -> io::Result<OwnedFd> {
+fn open(path: &str, scope: Scope, offset: u64, way: Way) -> io::Result<OwnedFd> {
     let kind = fs::read_to_string(KIND)?.trim().parse().map_err(io::Error::other)?;
-    sys::uprobe_event(kind, sys::c_path(path)?.as_c_str(), offset, scope.filter())
+    let place = (sys::c_path(path)?, offset);
+    sys::uprobe_event(kind, (&place.0, place.1), way.takes_returns(), scope.filter())
 }

@@ -95,8 +95,9 @@ impl Program {
     /// Loads it, to be attached in this way.
     pub(super) fn load(&self, way: Way) -> io::Result<Loaded> {
         let attach_type = match way {
-            Way::Multi => bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
-            Way::Perf => 0,
+            Way::Multi | Way::MultiReturns => bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
+            Way::Session => sys::BPF_TRACE_UPROBE_SESSION,
+            Way::Perf | Way::PerfReturns => 0,
         };
         sys::load(&self.name, &self.instructions, &self.license, attach_type).map(Loaded)
     }

@@ -10,6 +10,13 @@ use aya_obj::generated::{
     PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type, perf_event_attr,
 };
 
+use super::Way;
+
+/// `BPF_TRACE_UPROBE_SESSION` (6.13).
+pub const BPF_TRACE_UPROBE_SESSION: u32 = 57;
+/// `BPF_F_UPROBE_MULTI_RETURN`.
+const RETURNS: u32 = 1;
+
 /// Bytes of the verifier's log that are asked for.
 const LOG_BYTES: usize = 1 << 16;
 /// A load that a signal came upon is tried again, as libbpf does.
@@ -48,27 +55,30 @@ fn explained(error: io::Error, attr: &mut bpf_attr) -> io::Error {
     load.log_size = LOG_BYTES as u32;
     load.log_buf = log.as_mut_ptr() as u64;
     let Err(again) = bpf(bpf_cmd::BPF_PROG_LOAD, attr) else { return error };
-    let text = String::from_utf8_lossy(&log);
-    let lines: Vec<&str> = text.trim_end_matches('\0').lines().filter(|line| !line.starts_with("processed")).collect();
-    match lines.last() {
+    // Behind the end stands what the verifier wrote of paths that it found sound.
+    let text = String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    match text.lines().rfind(|line| !line.starts_with("processed")) {
         Some(line) => io::Error::new(again.kind(), format!("{again}: {line}")),
         None => again,
     }
 }
 
-/// Links a program to several places of a file at once; `pid` 0: of every process.
+/// Links a program to several places of a file at once, offsets and cookies; `pid` 0: of every process.
 pub fn link_multi(
     program: BorrowedFd<'_>,
+    way: Way,
     path: &CStr,
-    offsets: &[u64],
-    cookies: &[u64],
+    (offsets, cookies): (&[u64], &[u64]),
     pid: u32,
 ) -> io::Result<OwnedFd> {
     let mut attr = zeroed_attr();
     // SAFETY: every field of the union is integers; this is the one that the command reads.
     let link = unsafe { &mut attr.link_create };
     link.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
-    link.attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
+    link.attach_type = match way {
+        Way::Session => BPF_TRACE_UPROBE_SESSION,
+        _ => bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
+    };
     // SAFETY: as above.
     let multi = unsafe { &mut link.__bindgen_anon_3.uprobe_multi };
     multi.path = path.as_ptr() as u64;
@@ -76,6 +86,7 @@ pub fn link_multi(
     multi.cookies = cookies.as_ptr() as u64;
     multi.cnt = u32::try_from(offsets.len().min(cookies.len())).map_err(io::Error::other)?;
     multi.pid = pid;
+    multi.flags = if way == Way::MultiReturns { RETURNS } else { 0 };
     bpf(bpf_cmd::BPF_LINK_CREATE, &attr)
 }
 
@@ -91,12 +102,15 @@ pub fn link_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>, cookie: u64) -
     bpf(bpf_cmd::BPF_LINK_CREATE, &attr)
 }
 
-/// A perf event at a place of a file: the breakpoint stands as long as it is open. `pid`: in that process only.
-pub fn uprobe_event(kind: u32, path: &CStr, offset: u64, pid: Option<u32>) -> io::Result<OwnedFd> {
+/// A perf event at a place of a file: the breakpoint stands as long as it is open. `returns`: the event is the return
+/// of the function. `pid`: in that process only.
+pub fn uprobe_event(kind: u32, (path, offset): (&CStr, u64), returns: bool, pid: Option<u32>) -> io::Result<OwnedFd> {
     // SAFETY: integers only: zero is a value of each.
     let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
     attr.type_ = kind;
     attr.size = size_of::<perf_event_attr>() as u32;
+    // Bit 0 of `config` is `retprobe` (format/retprobe beside the number of the kind).
+    attr.config = u64::from(returns);
     attr.__bindgen_anon_3.uprobe_path = path.as_ptr() as u64;
     attr.__bindgen_anon_4.probe_offset = offset;
     // Of every process, an event has to name a CPU; the program runs on all of them.

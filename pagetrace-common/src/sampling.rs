@@ -1,0 +1,61 @@
+//! Which allocations are sampled: each byte is the start of a gap of exponential length, so an object of `size` bytes
+//! is taken with the probability 1 - e^(-size / period), independent of every other.
+//!
+//! The decision keeps no state: threads, CPUs and interruptions cannot bias it. Whoever divides what an object stands
+//! for by that probability gets unbiased sums.
+//!
+//! *Units.* Bytes. Probabilities are fixed-point numbers with [`CHANCE_BITS`] bits behind the point.
+
+/// Bits behind the point of a probability.
+pub const CHANCE_BITS: u32 = 40;
+/// A certainty.
+pub const CERTAIN: u64 = 1 << CHANCE_BITS;
+/// The longest period, in bytes: 1 GiB.
+pub const LONGEST_PERIOD: u64 = 1 << 30;
+
+/// The series below holds up to here: a 256th of a period.
+const SMALL_SHIFT: u32 = 8;
+/// From 32 periods on the probability is nearer to 1 than a random number tells.
+const SURE_SHIFT: u32 = 5;
+/// Halvings that bring 32 periods to a 256th of one.
+const HALVINGS: u32 = SMALL_SHIFT + SURE_SHIFT;
+
+/// The probability with which an object of `size` bytes is sampled. A period of 0 samples everything; one above
+/// [`LONGEST_PERIOD`] is not meant.
+#[must_use]
+#[inline(always)]
+pub const fn chance(size: u64, period: u64) -> u64 {
+    if period == 0 || size >> SURE_SHIFT >= period {
+        return CERTAIN;
+    }
+    if size << SMALL_SHIFT <= period {
+        // SANITY: the size is below 2^22 here, so the shift fits.
+        return small((size << CHANCE_BITS) / period);
+    }
+    // e^-x is e^-(x / 2^n), squared n times. SANITY: the size is below 2^35.
+    let mut part = (size << (CHANCE_BITS - HALVINGS)) / period;
+    // As 32 bits, so that a square fits.
+    let mut stays = (CERTAIN - small(part)) >> 8;
+    part = 0;
+    while part < HALVINGS as u64 {
+        stays = (stays * stays) >> 32;
+        part += 1;
+    }
+    CERTAIN - (stays << 8)
+}
+
+/// Whether an object of `size` bytes is sampled, given 64 random bits.
+#[must_use]
+#[inline(always)]
+pub const fn is_sampled(size: u64, period: u64, random: u64) -> bool {
+    random >> (64 - CHANCE_BITS) < chance(size, period)
+}
+
+/// 1 - e^-x for x of at most 2^-8: x - x^2/2 + x^3/6.
+#[inline(always)]
+const fn small(x: u64) -> u64 {
+    // SANITY: x is at most 2^32, so a square of it with 8 bits less on one side fits.
+    let square = (x * (x >> 8)) >> 32;
+    let cube = (square * (x >> 8)) >> 32;
+    x - square / 2 + cube / 6
+}

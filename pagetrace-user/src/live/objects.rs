@@ -1,0 +1,258 @@
+//! Objects: which allocators the recorded processes have mapped, and attaching to their functions.
+//!
+//! *Which.* Every executable mapping of a process is looked at, through the kernel's own links to the mapped files, so
+//! that it does not matter in which mount namespace their paths hold, or whether they were replaced since. What defines
+//! an allocator's functions is attached to; which of several is really used, the counts of its calls tell.
+//! *When.* Before the program's first instruction for what it is linked with, where the recorder starts it; else as
+//! soon as the mapping is seen.
+//! *Whose.* A point costs every process in which it stands: it stands in the recorded ones alone, unless the whole
+//! system is recorded. In a Go program no return of a function is ever taken over: there the instructions are probed by
+//! which the functions return.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use pagetrace_common::control::object_cookie::{
+    self, Arguments, CHOOSES, FORWARDS, IN_PLACE, LEAVES, NONE, TAKES_RETURN,
+};
+
+use crate::event::{LibraryId, ObjectCall, Probe};
+use crate::live::load::{Kernel, ObjectPoint};
+use crate::live::uprobe::{Point, Scope, Target, Way};
+use crate::symbols::allocators::{self, AllocatorPlan, Function};
+use crate::symbols::prologue::Cost;
+use crate::units::Pid;
+
+/// A file: device, inode, length, time of the last change in ns.
+type FileKey = (u64, u64, u64, i128);
+
+/// An allocator's file that is attached to.
+#[derive(Clone, Debug)]
+pub struct Library {
+    pub id: LibraryId,
+    pub name: String,
+    pub path: String,
+    /// Each point, attached or not.
+    pub probes: Vec<Probe>,
+    /// What there is to say, for the header and for whoever started the recording.
+    pub note: String,
+}
+
+/// The allocators seen so far.
+pub struct Objects {
+    /// Bytes between two samples, 0 for every object; `None`: objects are not recorded.
+    period: Option<u64>,
+    /// Points stand in every process that maps the file.
+    everyone: bool,
+    plans: HashMap<FileKey, Option<(u8, Arc<AllocatorPlan>)>>,
+    next: u8,
+    attached: HashMap<(FileKey, Option<Pid>), Arc<Library>>,
+}
+
+impl Objects {
+    #[must_use]
+    pub fn new(period: Option<u64>, everyone: bool) -> Objects {
+        Objects { period, everyone, plans: HashMap::new(), next: 0, attached: HashMap::new() }
+    }
+
+    #[must_use]
+    pub fn period(&self) -> Option<u64> {
+        self.period
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn libraries(&self) -> u8 {
+        self.next.min(object_cookie::LIBRARIES)
+    }
+
+    /// Attaches to the allocators that a process has mapped by now; all that are attached to in it.
+    pub fn of_process(&mut self, kernel: &mut Kernel, pid: Pid, is_go: bool) -> Vec<Arc<Library>> {
+        if self.period.is_none() {
+            return Vec::new();
+        }
+        let files = mapped_programs(pid);
+        files.iter().filter_map(|(link, path)| self.of_file(kernel, pid, link, path, is_go)).collect()
+    }
+
+    /// The same of a program that a process is about to become: its own file, and those that it is linked with.
+    pub fn of_program(&mut self, kernel: &mut Kernel, pid: Pid, program: &Path, is_go: bool) -> Vec<Arc<Library>> {
+        if self.period.is_none() {
+            return Vec::new();
+        }
+        let files = linked_files(program);
+        let attach = |path: &PathBuf| self.of_file(kernel, pid, path, &path.to_string_lossy(), is_go);
+        files.iter().filter_map(attach).collect()
+    }
+
+    fn of_file(&mut self, kernel: &mut Kernel, pid: Pid, link: &Path, path: &str, is_go: bool) -> Option<Arc<Library>> {
+        let meta = fs::metadata(link).ok()?;
+        let changed = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        let key = (meta.dev(), meta.ino(), meta.len(), changed);
+        let next = &mut self.next;
+        let known = self.plans.entry(key).or_insert_with(|| {
+            // A file that tells nothing is no allocator's.
+            let plan = allocators::plan(link).ok().flatten()?;
+            let number = *next;
+            *next = next.saturating_add(1);
+            Some((number, Arc::new(plan)))
+        });
+        let (number, plan) = known.clone()?;
+        let scope = if self.everyone { Scope::Everyone } else { Scope::Process(pid) };
+        let whose = (!self.everyone).then_some(pid);
+        if let Some(library) = self.attached.get(&(key, whose)) {
+            return Some(Arc::clone(library));
+        }
+        let target = Target { path: link.to_path_buf(), scope };
+        let library = Arc::new(attach(kernel, &target, (number, path), &plan, is_go));
+        self.attached.insert((key, whose), Arc::clone(&library));
+        Some(library)
+    }
+}
+
+fn attach(
+    kernel: &mut Kernel,
+    target: &Target,
+    (number, path): (u8, &str),
+    plan: &AllocatorPlan,
+    is_go: bool,
+) -> Library {
+    let mut library = Library {
+        id: LibraryId(number),
+        name: plan.name.clone(),
+        path: path.to_owned(),
+        probes: Vec::new(),
+        note: String::new(),
+    };
+    if number >= object_cookie::LIBRARIES {
+        library.note = format!("objects of {} ({path}) are not recorded: too many allocators", plan.name);
+        return library;
+    }
+    let chooses = Way::best_with_returns().contains(&Way::Session);
+    let (mut points, mut missing) = (Vec::new(), Vec::new());
+    for function in &plan.functions {
+        match points_of(function, number, is_go, chooses) {
+            Some(more) => points.extend(more),
+            None => missing.push(Probe {
+                name: named(function),
+                attached: false,
+                reason: "not all of the instructions are known by which it returns".to_owned(),
+            }),
+        }
+    }
+    missing.extend(plan.missing.iter().map(|name| Probe {
+        name: name.clone(),
+        attached: false,
+        reason: "there is no code where the function should be".to_owned(),
+    }));
+    match kernel.attach_objects(target, &points) {
+        Ok(probes) => library.probes = probes,
+        Err(failure) => {
+            library.note = format!("objects of {} ({path}) are not recorded: {}", plan.name, failure.why);
+            return library;
+        }
+    }
+    let stepped = library.probes.iter().filter(|probe| probe.name.contains(Cost::SingleStepped.word())).count();
+    let attached = library.probes.iter().filter(|probe| probe.attached).count();
+    let cost = if stepped == 0 { "all emulated".to_owned() } else { format!("{stepped} single-stepped") };
+    library.note = format!("objects of {} ({path}) are recorded at {attached} points, {cost}", plan.name);
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().map(|probe| probe.name.as_str()).collect();
+        library.note.push_str(&format!("; not: {}", names.join(", ")));
+    }
+    library.probes.extend(missing);
+    let here = format!(" of {path}");
+    library.probes.iter_mut().for_each(|probe| probe.name.push_str(&here));
+    library
+}
+
+fn named(function: &Function) -> String {
+    format!("{} ({})", function.symbol, function.site.cost.word())
+}
+
+/// The points of one function; `None` where its result could not be seen.
+fn points_of(function: &Function, library: u8, is_go: bool, chooses: bool) -> Option<Vec<ObjectPoint>> {
+    let shape = function.shape;
+    let register = |argument: Option<usize>| {
+        argument.and_then(|index| function.site.registers.get(index).copied()).unwrap_or(NONE)
+    };
+    let arguments = Arguments {
+        size: register(shape.size),
+        count: register(shape.count),
+        old: register(shape.old),
+        out: register(shape.out),
+    };
+    let needs_return = shape.gives() && !function.forwards;
+    let takes_return = needs_return && !is_go && !function.throws;
+    let mut flags = if chooses { CHOOSES } else { 0 };
+    for (flag, is) in [(TAKES_RETURN, takes_return), (FORWARDS, function.forwards), (IN_PLACE, shape.in_place)] {
+        flags |= if is { flag } else { 0 };
+    }
+    let cookie = |flags: u64| {
+        object_cookie::of(function.call.code(), library, arguments, flags, function.site.offset, function.after)
+    };
+    let entry = Point { name: named(function), offset: function.file_offset.0, cookie: cookie(flags) };
+    let mut points = vec![ObjectPoint { point: entry, takes_return }];
+    if needs_return && !takes_return {
+        if function.returns.is_empty() {
+            return None;
+        }
+        points.extend(function.returns.iter().map(|offset| {
+            let name = format!("return of {} ({})", function.symbol, Cost::SingleStepped.word());
+            let point = Point { name, offset: offset.0, cookie: cookie(flags | LEAVES) };
+            ObjectPoint { point, takes_return: false }
+        }));
+    }
+    Some(points)
+}
+
+/// Every function that can be counted.
+pub fn calls() -> impl Iterator<Item = ObjectCall> {
+    ObjectCall::ALL.iter().copied()
+}
+
+/// The number by which the programs count a function.
+#[must_use]
+pub fn number(call: ObjectCall, library: LibraryId) -> u32 {
+    u32::from(call.code()) | u32::from(library.0) << 6
+}
+
+/// The files of a process's executable mappings: the kernel's links to them, and their paths as it shows them.
+fn mapped_programs(pid: Pid) -> Vec<(PathBuf, String)> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    maps.lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let (range, rights) = (words.next()?, words.next()?);
+            let (_, device, inode) = (words.next()?, words.next()?, words.next()?);
+            let path = line.get(line.find('/')?..)?;
+            let is_new = rights.contains('x') && inode != "0" && seen.insert((device, inode));
+            is_new.then(|| (PathBuf::from(format!("/proc/{pid}/map_files/{range}")), path.to_owned()))
+        })
+        .collect()
+}
+
+/// A program's file and those that its loader will map with it, as the loader itself tells.
+fn linked_files(program: &Path) -> Vec<PathBuf> {
+    let mut files = vec![program.to_path_buf()];
+    let Some(loader) = allocators::loader_of(program).filter(|loader| loader.contains("/ld-")) else { return files };
+    // The environment, and with it LD_PRELOAD and LD_LIBRARY_PATH, is the one that the program will have.
+    let told = Command::new(loader).arg("--list").arg(program).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let text = told.map(|told| String::from_utf8_lossy(&told.stdout).into_owned()).unwrap_or_default();
+    for line in text.lines() {
+        let path = line.split(" => ").last().unwrap_or_default().trim();
+        let path = path.split(" (0x").next().unwrap_or_default();
+        if let Ok(path) = fs::canonicalize(path)
+            && path.is_absolute()
+            && !files.contains(&path)
+        {
+            files.push(path);
+        }
+    }
+    files
+}
