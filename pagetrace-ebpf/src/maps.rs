@@ -62,6 +62,8 @@ pub struct Process {
 pub struct Caller {
     /// Not 0: a call's return is awaited.
     pub is_inside: u64,
+    /// 1: the kernel has to run the program again when the function returns.
+    pub wants_return: u64,
     /// Of that call: the stack pointer at its entry, the return address, call and library, arguments.
     pub sp: u64,
     pub back: u64,

@@ -9,7 +9,7 @@
 //! call's return is awaited that is plain; where it only hands on ([`object_cookie::FORWARDS`]), the inner call is told
 //! by its return address or, when it was jumped to, by the stack pointer.
 
-use core::{arch::asm, mem::offset_of};
+use core::{arch::asm, ffi::c_void, mem::offset_of};
 
 use aya_ebpf::{
     EbpfContext,
@@ -18,7 +18,6 @@ use aya_ebpf::{
         bpf_get_current_pid_tgid, bpf_probe_read_user,
         generated::{bpf_get_attach_cookie, bpf_get_func_ip, bpf_get_prandom_u32},
     },
-    macros::uprobe,
     programs::ProbeContext,
 };
 use pagetrace_common::{
@@ -36,9 +35,6 @@ use crate::{
     owner, task,
 };
 
-/// The program's return value: the function's return need not be seen.
-const IGNORE: u32 = 1;
-
 /// Flags of a call whose return is awaited: what it gives is sampled; it takes memory back as well; what it takes back
 /// and gives is in one place.
 const SAMPLED: u64 = 1;
@@ -54,11 +50,15 @@ struct Hit<'a> {
     period: u64,
 }
 
-#[uprobe]
-pub fn pt_object(ctx: ProbeContext) -> u32 {
+/// By hand, because the program's return value counts: what the macro makes of a function always returns 0.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub fn pt_object(ctx: *mut c_void) -> u32 {
+    let ctx = ProbeContext::new(ctx);
     // SAFETY: the helpers take the program's own context.
     let (cookie, function) = unsafe { (bpf_get_attach_cookie(ctx.as_ptr()), bpf_get_func_ip(ctx.as_ptr())) };
-    let ignore = if cookie & CHOOSES != 0 { IGNORE } else { 0 };
+    // The verifier follows what a program returns back to where it comes from: it should not come from branches.
+    let ignore = (cookie >> CHOOSES.trailing_zeros() & 1) as u32;
     let Some(hook) = Hook::enter() else { return ignore };
     // SAFETY: the context of a uprobe is the thread's registers.
     let (ip, sp) = unsafe { ((*ctx.regs).rip, (*ctx.regs).rsp) };
@@ -82,12 +82,16 @@ pub fn pt_object(ctx: ProbeContext) -> u32 {
         leave(&hit, caller, &ctx, sp - 8);
         return ignore;
     }
-    if enter(&hit, caller, &ctx, ip, sp) { 0 } else { ignore }
+    enter(&hit, caller, &ctx, ip, sp);
+    // SAFETY: as of any reference.
+    let wants_return = unsafe { core::ptr::read_volatile(&raw const caller.wants_return) };
+    ignore & !(wants_return as u32)
 }
 
-/// Whether the return has to be seen.
+/// A call begins; says to its thread whether the return has to be seen.
 #[inline(always)]
-fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) -> bool {
+fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
+    caller.wants_return = 0;
     let cookie = hit.cookie;
     let back: u64 = user(sp).unwrap_or(0);
     let arguments = object_cookie::arguments(cookie);
@@ -96,8 +100,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) -
         // A call that was left by a jump out of it never returns: whatever is called at its place is newer.
         let left = sp > caller.sp || (sp == caller.sp && caller.who as u32 == hit.who);
         if !left {
-            count(hit, hit.who, call_count::NESTED, 1);
-            return false;
+            return count(hit, hit.who, call_count::NESTED, 1);
         }
         caller.is_inside = 0;
     } else if caller.outer != 0 {
@@ -107,10 +110,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) -
             count(hit, hit.who, call_count::NESTED, 1);
             if cookie & FORWARDS != 0 {
                 // It hands on itself: what it calls belongs to the first.
-                if is_called {
-                    open(caller, caller.outer, sp, back, cookie, ip);
-                }
-                return false;
+                return open(caller, caller.outer, sp, back, cookie, ip);
             }
             is_inner = true;
             who = (caller.outer - 1) as u32;
@@ -125,13 +125,12 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) -
         count(hit, hit.who, call_count::BYTES, size);
     }
     if cookie & FORWARDS != 0 {
-        open(caller, u64::from(hit.who) + 1, sp, back, cookie, ip);
-        return false;
+        return open(caller, u64::from(hit.who) + 1, sp, back, cookie, ip);
     }
     let old = if arguments.old == NONE { 0 } else { register(ctx, arguments.old) };
     if arguments.size == NONE {
         end(hit, who, old, 0);
-        return false;
+        return;
     }
     caller.old = 0;
     if old != 0
@@ -150,7 +149,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) -
     // What takes memory back as well may have to say that it did not; what is not `malloc` may call it.
     let calls_others = arguments.old != NONE || arguments.count != NONE || arguments.out != NONE;
     if !can_return || !(is_sampled || calls_others) {
-        return false;
+        return;
     }
     caller.is_inside = 1;
     (caller.sp, caller.back, caller.who, caller.size) = (sp, back, u64::from(who), size);
@@ -162,7 +161,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) -
         caller.flags |= STAYS;
     }
     caller.out = if arguments.out == NONE { 0 } else { register(ctx, arguments.out) };
-    takes_return
+    caller.wants_return = u64::from(takes_return);
 }
 
 /// Whether returns of the program's functions may be taken over.
@@ -317,6 +316,7 @@ fn caller() -> Option<&'static mut Caller> {
         None => {
             let empty = Caller {
                 is_inside: 0,
+                wants_return: 0,
                 sp: 0,
                 back: 0,
                 who: 0,

@@ -51,12 +51,14 @@ pub struct Objects {
     plans: HashMap<FileKey, Option<(u8, Arc<AllocatorPlan>)>>,
     next: u8,
     attached: HashMap<(FileKey, Option<Pid>), Arc<Library>>,
+    /// What was attached to before the program of this process began.
+    before: HashMap<Pid, Vec<Arc<Library>>>,
 }
 
 impl Objects {
     #[must_use]
     pub fn new(period: Option<u64>, everyone: bool) -> Objects {
-        Objects { period, everyone, plans: HashMap::new(), next: 0, attached: HashMap::new() }
+        Objects { period, everyone, plans: HashMap::new(), next: 0, attached: HashMap::new(), before: HashMap::new() }
     }
 
     #[must_use]
@@ -75,18 +77,22 @@ impl Objects {
         if self.period.is_none() {
             return Vec::new();
         }
-        let files = mapped_programs(pid);
-        files.iter().filter_map(|(link, path)| self.of_file(kernel, pid, link, path, is_go)).collect()
+        let mut found = self.before.remove(&pid).unwrap_or_default();
+        for (link, path) in mapped_programs(pid) {
+            found.extend(self.of_file(kernel, pid, &link, &path, is_go));
+        }
+        found
     }
 
     /// The same of a program that a process is about to become: its own file, and those that it is linked with.
-    pub fn of_program(&mut self, kernel: &mut Kernel, pid: Pid, program: &Path, is_go: bool) -> Vec<Arc<Library>> {
+    pub fn of_program(&mut self, kernel: &mut Kernel, pid: Pid, program: &Path, is_go: bool) {
         if self.period.is_none() {
-            return Vec::new();
+            return;
         }
-        let files = linked_files(program);
-        let attach = |path: &PathBuf| self.of_file(kernel, pid, path, &path.to_string_lossy(), is_go);
-        files.iter().filter_map(attach).collect()
+        for path in linked_files(program) {
+            let library = self.of_file(kernel, pid, &path, &path.to_string_lossy(), is_go);
+            self.before.entry(pid).or_default().extend(library);
+        }
     }
 
     fn of_file(&mut self, kernel: &mut Kernel, pid: Pid, link: &Path, path: &str, is_go: bool) -> Option<Arc<Library>> {
