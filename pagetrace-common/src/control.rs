@@ -107,6 +107,10 @@ pub mod object_cookie {
     pub const FORWARDS: u64 = 1 << 59;
     /// Memory stays where it is: the function returns its size.
     pub const IN_PLACE: u64 = 1 << 60;
+    /// What the function's own library calls straight is not counted.
+    pub const NOT_OWN: u64 = 1 << 61;
+    /// An exception may leave the function. What it calls to throw it is no part of its call.
+    pub const THROWS: u64 = 1 << 62;
     const FLAGS: u64 = 0xff << 56;
     /// Calls and libraries that can be told apart.
     pub const CALLS: u8 = 64;

@@ -75,10 +75,11 @@ pub struct Caller {
     pub old_bytes: u64,
     pub flags: u64,
     /// The last call that hands on to another function: call and library + 1, 0: none; stack pointer, return address,
-    /// and where the function's code lies.
+    /// its function's entry, and where the code of the function lies to which it came so far.
     pub outer: u64,
     pub outer_sp: u64,
     pub outer_back: u64,
+    pub outer_first: u64,
     pub outer_start: u64,
     pub outer_end: u64,
 }

@@ -23,7 +23,7 @@ use aya_ebpf::{
 use pagetrace_common::{
     control::{
         LAYER_OBJECT, call_count,
-        object_cookie::{self, CHOOSES, FORWARDS, IN_PLACE, LEAVES, NONE, TAKES_RETURN},
+        object_cookie::{self, CHOOSES, FORWARDS, IN_PLACE, LEAVES, NONE, NOT_OWN, TAKES_RETURN, THROWS},
         tally, word,
     },
     record, sampling,
@@ -36,10 +36,11 @@ use crate::{
 };
 
 /// Flags of a call whose return is awaited: what it gives is sampled; it takes memory back as well; what it takes back
-/// and gives is in one place.
+/// and gives is in one place; it may end by an exception.
 const SAMPLED: u64 = 1;
 const MOVES: u64 = 2;
 const STAYS: u64 = 4;
+const MAY_THROW: u64 = 8;
 
 /// One hit of a point.
 struct Hit<'a> {
@@ -98,13 +99,16 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
     let (mut who, mut is_inner) = (hit.who, false);
     if caller.is_inside != 0 {
         // A call that was left by a jump out of it never returns: whatever is called at its place is newer.
-        let left = sp > caller.sp || (sp == caller.sp && caller.who as u32 == hit.who);
+        // Who calls others from a function that throws is about to, or asks the program for help.
+        let left = sp > caller.sp || (sp == caller.sp && caller.who as u32 == hit.who) || caller.flags & MAY_THROW != 0;
         if !left {
             return count(hit, hit.who, call_count::NESTED, 1);
         }
         caller.is_inside = 0;
     } else if caller.outer != 0 {
-        let is_jumped_to = sp == caller.outer_sp && back == caller.outer_back;
+        // Who calls the same function again from the same place was not jumped to from it.
+        let is_another = ip - object_cookie::before(cookie) != caller.outer_first;
+        let is_jumped_to = sp == caller.outer_sp && back == caller.outer_back && is_another;
         let is_called = sp < caller.outer_sp && back > caller.outer_start && back <= caller.outer_end;
         if is_jumped_to || is_called {
             count(hit, hit.who, call_count::NESTED, 1);
@@ -119,12 +123,16 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
             caller.outer = 0;
         }
     }
+    if cookie & NOT_OWN != 0 && is_called_straight(back, ip - object_cookie::before(cookie)) {
+        return count(hit, hit.who, call_count::NESTED, 1);
+    }
     let size = size_of_call(arguments, ctx);
     if !is_inner {
         count(hit, hit.who, call_count::CALLS, 1);
         count(hit, hit.who, call_count::BYTES, size);
     }
     if cookie & FORWARDS != 0 {
+        caller.outer_first = ip - object_cookie::before(cookie);
         return open(caller, u64::from(hit.who) + 1, sp, back, cookie, ip);
     }
     let old = if arguments.old == NONE { 0 } else { register(ctx, arguments.old) };
@@ -160,8 +168,19 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
     if cookie & IN_PLACE != 0 {
         caller.flags |= STAYS;
     }
+    if cookie & THROWS != 0 {
+        caller.flags |= MAY_THROW;
+    }
     caller.out = if arguments.out == NONE { 0 } else { register(ctx, arguments.out) };
     caller.wants_return = u64::from(takes_return);
+}
+
+/// Whether the instruction before a return address calls this function by its address (`e8` and the distance).
+#[inline(always)]
+fn is_called_straight(back: u64, function: u64) -> bool {
+    let code = user(back - 8).unwrap_or(0);
+    let distance = (code >> 32) as i32;
+    code >> 24 & 0xff == 0xe8 && back.wrapping_add_signed(i64::from(distance)) == function
 }
 
 /// Whether returns of the program's functions may be taken over.
@@ -328,6 +347,7 @@ fn caller() -> Option<&'static mut Caller> {
                 outer: 0,
                 outer_sp: 0,
                 outer_back: 0,
+                outer_first: 0,
                 outer_start: 0,
                 outer_end: 0,
             };

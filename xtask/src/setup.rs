@@ -37,12 +37,19 @@ pub const BUILD: &[Need] =
 pub const TEST: &[Need] = &[
     Need { what: "bpftool", package: "bpftool" },
     Need { what: "bpftrace", package: "bpftrace" },
+    Need { what: "c++", package: "g++" },
     Need { what: "gcc", package: "gcc" },
+    Need { what: "/usr/lib/*/libjemalloc.so.2", package: "libjemalloc2" },
+    Need { what: "/usr/lib/*/libmimalloc.so.2.0", package: "libmimalloc2.0" },
+    Need { what: "musl-gcc", package: "musl-tools" },
     Need { what: "perf", package: "linux-perf" },
+    Need { what: "perl", package: "perl" },
     Need { what: "/usr/lib/postgresql/*/bin/pgbench", package: "postgresql" },
     Need { what: "python3", package: "python3" },
     Need { what: "redis-server", package: "redis-server" },
+    Need { what: "sqlite3", package: "sqlite3" },
     Need { what: "strace", package: "strace" },
+    Need { what: "/usr/lib/*/libtcmalloc_minimal.so.4", package: "libtcmalloc-minimal4" },
 ];
 
 /// What the measurements compare with.

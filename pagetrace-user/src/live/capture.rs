@@ -148,8 +148,9 @@ impl Capture {
             }
             let round = self.round();
             let now = clock::now();
-            self.tend(now, tell)?;
+            // Before anything ends: who came may be gone already.
             self.attend();
+            self.tend(now, tell)?;
             let read = self.read_step(now, &|_, _| true) | self.read_heap();
             if let Some(running) = command {
                 running.collect();
@@ -182,6 +183,7 @@ impl Capture {
         self.settle();
         self.kernel.walk()?;
         self.settle();
+        self.attend();
         self.look();
         self.count_calls(false);
         self.route.keep_house(clock::now());

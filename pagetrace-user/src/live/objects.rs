@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pagetrace_common::control::object_cookie::{
-    self, Arguments, CHOOSES, FORWARDS, IN_PLACE, LEAVES, NONE, TAKES_RETURN,
+    self, Arguments, CHOOSES, FORWARDS, IN_PLACE, LEAVES, NONE, NOT_OWN, TAKES_RETURN, THROWS,
 };
 
 use crate::event::{LibraryId, ObjectCall, Probe};
@@ -195,7 +195,13 @@ fn points_of(function: &Function, library: u8, is_go: bool, chooses: bool) -> Op
     let needs_return = shape.gives() && !function.forwards;
     let takes_return = needs_return && !is_go && !function.throws;
     let mut flags = if chooses { CHOOSES } else { 0 };
-    for (flag, is) in [(TAKES_RETURN, takes_return), (FORWARDS, function.forwards), (IN_PLACE, shape.in_place)] {
+    for (flag, is) in [
+        (TAKES_RETURN, takes_return),
+        (FORWARDS, function.forwards),
+        (IN_PLACE, shape.in_place),
+        (NOT_OWN, function.calls_itself),
+        (THROWS, function.throws),
+    ] {
         flags |= if is { flag } else { 0 };
     }
     let cookie = |flags: u64| {

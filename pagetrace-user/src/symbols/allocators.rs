@@ -18,6 +18,7 @@ use super::arguments::{self, Site};
 use super::elf::Elf;
 use super::flow::{self, Flow};
 use super::image::Image;
+use super::slots::Slots;
 use super::{Address, FileOffset, SymbolError};
 use crate::event::ObjectCall;
 use names::Shape;
@@ -51,6 +52,10 @@ pub struct Function {
     pub after: u64,
     /// It does nothing but call another function that has a name of an allocator's.
     pub forwards: bool,
+    /// The library calls it for its own ends, which concern no object: glibc takes back by `free` what a thread that
+    /// ends had put aside. Such calls go straight to it; what the library frees for others goes by way of its linkage
+    /// table, as from any file.
+    pub calls_itself: bool,
     /// An exception may leave it.
     pub throws: bool,
     /// Of the instructions by which it returns; empty where not all are known, or they are too many.
@@ -95,7 +100,12 @@ pub fn plan_of(elf: &Elf) -> Result<Option<AllocatorPlan>, SymbolError> {
     if entries.is_empty() {
         return Ok(None);
     }
-    let imports = elf.import_slots(wanted.get(..calls.len()).unwrap_or_default())?;
+    let slots = Slots::of(elf, wanted.get(..calls.len()).unwrap_or_default())?;
+    let is_glibc = MARKS
+        .iter()
+        .zip(symbols.iter().skip(calls.len()))
+        .any(|((_, name), symbol)| *name == "glibc" && symbol.is_some());
+    let calls_itself = is_glibc && elf.is_library()?;
     let (mut functions, mut missing, mut known) = (Vec::new(), Vec::new(), BTreeSet::new());
     for ((name, call), symbol) in calls.iter().zip(&symbols) {
         let Some(symbol) = symbol.filter(|symbol| known.insert(symbol.entry)) else { continue };
@@ -107,9 +117,9 @@ pub fn plan_of(elf: &Elf) -> Result<Option<AllocatorPlan>, SymbolError> {
             missing.push(name.clone());
             continue;
         };
-        let flow = flow::follow(elf, symbol.entry, symbol.end)?;
+        let flow = flow::follow(elf, &slots, symbol.entry, symbol.end)?;
         let is_operator = name.starts_with("_Z");
-        let forwards = is_operator && hands_on(elf, &flow, symbol.entry, &entries, &imports)?;
+        let forwards = is_operator && hands_on(elf, &flow, symbol.entry, &entries, &slots)?;
         let returns: Vec<FileOffset> = if flow.is_complete && flow.returns.len() <= MOST_RETURNS {
             flow.returns.iter().filter_map(|at| elf.file_offset(*at)).collect()
         } else {
@@ -123,6 +133,7 @@ pub fn plan_of(elf: &Elf) -> Result<Option<AllocatorPlan>, SymbolError> {
             file_offset,
             after: symbol.end.0.saturating_sub(symbol.entry.0.saturating_add(site.offset)),
             forwards,
+            calls_itself: calls_itself && *call == ObjectCall::Free,
             throws: names::throws(*call, name),
             returns,
         });
@@ -152,12 +163,12 @@ fn hands_on(
     flow: &Flow,
     entry: Address,
     entries: &BTreeSet<Address>,
-    imports: &BTreeSet<Address>,
+    slots: &Slots,
 ) -> Result<bool, SymbolError> {
     for target in &flow.own_targets {
         let is_another = *target != entry && entries.contains(target);
         let slot = if is_another { None } else { flow::slot_of_stub(elf, *target)? };
-        if is_another || slot.is_some_and(|slot| imports.contains(&slot)) {
+        if is_another || slot.is_some_and(|slot| slots.named.contains(&slot)) {
             return Ok(true);
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! *Source.* The ELF and x86-64 psABI structures as the `object` crate has them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use object::elf;
@@ -121,6 +121,14 @@ impl Elf {
         self.sections.iter().find(|section| section.name == name)
     }
 
+    /// Where the sections of a kind lie, each with the section that it is linked to.
+    pub(super) fn sections_of(&self, kind: elf::SectionType) -> Vec<(Part, Option<Part>)> {
+        let of_kind = self.sections.iter().filter(|section| section.kind == kind);
+        let linked =
+            |section: &Section| self.sections.get(usize::try_from(section.link).ok()?).map(|linked| linked.file);
+        of_kind.map(|section| (section.file, linked(section))).collect()
+    }
+
     /// Whether the kernel loads it where it likes (ET_DYN).
     #[must_use]
     pub fn is_position_independent(&self) -> bool {
@@ -179,48 +187,13 @@ impl Elf {
     pub fn functions(&self, names: &[&str]) -> Result<Vec<Option<Symbol>>, SymbolError> {
         let mut found = vec![None; names.len()];
         for kind in [elf::SHT_SYMTAB, elf::SHT_DYNSYM] {
-            for table in self.sections.iter().filter(|section| section.kind == kind) {
-                let linked = usize::try_from(table.link).ok().and_then(|index| self.sections.get(index));
-                let Some(strings) = linked else { continue };
-                let places = strings::places(&self.image, strings.file, names)?;
-                self.search(table.file, &places, &mut found)?;
+            for (table, texts) in self.sections_of(kind) {
+                let Some(texts) = texts else { continue };
+                let places = strings::places(&self.image, texts, names)?;
+                self.search(table, &places, &mut found)?;
             }
         }
         Ok(found)
-    }
-
-    /// The words into which the loader writes the addresses of functions of these names, wherever they are defined.
-    ///
-    /// # Errors
-    /// When a table cannot be read.
-    pub fn import_slots(&self, names: &[&str]) -> Result<BTreeSet<Address>, SymbolError> {
-        let mut slots = BTreeSet::new();
-        for table in self.sections.iter().filter(|section| section.kind == elf::SHT_DYNSYM) {
-            let linked = usize::try_from(table.link).ok().and_then(|index| self.sections.get(index));
-            let Some(strings) = linked else { continue };
-            let places = strings::places(&self.image, strings.file, names)?;
-            let (mut wanted, mut index) = (HashSet::new(), 0_u64);
-            self.image.entries(table.file, size_of::<elf::Sym64<Little>>(), |bytes| {
-                let name = one::<elf::Sym64<Little>>(bytes).map(|symbol| u64::from(symbol.st_name.get(Little)));
-                if name.is_ok_and(|name| places.contains_key(&name)) {
-                    wanted.insert(index);
-                }
-                index += 1;
-                ControlFlow::Continue(())
-            })?;
-            for section in self.sections.iter().filter(|section| section.kind == elf::SHT_RELA) {
-                self.image.entries(section.file, size_of::<elf::Rela64<Little>>(), |bytes| {
-                    if let Ok(entry) = one::<elf::Rela64<Little>>(bytes)
-                        // The upper half of r_info is the symbol's number.
-                        && wanted.contains(&(entry.r_info.get(Little) >> 32))
-                    {
-                        slots.insert(Address(entry.r_offset.get(Little)));
-                    }
-                    ControlFlow::Continue(())
-                })?;
-            }
-        }
-        Ok(slots)
     }
 
     /// Fills what is still empty in `found` from one symbol table.

@@ -1,7 +1,8 @@
 //! Where a function's code goes: the instructions by which it returns, and the functions that it calls or ends in.
 //!
 //! Every path from the entry on is followed, through jumps into other functions too: a function that ends in another
-//! one returns by that one's instruction. What cannot be followed (a jump to an address that only the running program
+//! one returns by that one's instruction. A jump through a word that the loader fills counts as one to the file's own
+//! function. What cannot be followed (a jump to an address that only the running program
 //! knows) makes the answer incomplete, and says so.
 
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use std::collections::BTreeSet;
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
 use super::elf::Elf;
+use super::slots::Slots;
 use super::{Address, SymbolError};
 
 /// Instructions that are looked at, at most.
@@ -31,7 +33,7 @@ pub struct Flow {
 ///
 /// # Errors
 /// When the file's allowance is used up.
-pub fn follow(elf: &Elf, entry: Address, end: Address) -> Result<Flow, SymbolError> {
+pub fn follow(elf: &Elf, slots: &Slots, entry: Address, end: Address) -> Result<Flow, SymbolError> {
     let mut flow = Flow { is_complete: true, ..Flow::default() };
     let (mut waiting, mut seen) = (vec![entry], BTreeSet::new());
     let mut left = MOST_INSTRUCTIONS;
@@ -58,8 +60,10 @@ pub fn follow(elf: &Elf, entry: Address, end: Address) -> Result<Flow, SymbolErr
                     flow.returns.insert(at);
                     break;
                 }
-                FlowControl::UnconditionalBranch => {
-                    let Some(target) = near else {
+                FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => {
+                    let slot = (near.is_none() && instruction.is_ip_rel_memory_operand())
+                        .then(|| Address(instruction.ip_rel_memory_address()));
+                    let Some(target) = near.or_else(|| slots.own.get(&slot?).copied()) else {
                         flow.is_complete = false;
                         break;
                     };
@@ -67,10 +71,6 @@ pub fn follow(elf: &Elf, entry: Address, end: Address) -> Result<Flow, SymbolErr
                         flow.own_targets.insert(target);
                     }
                     waiting.push(target);
-                    break;
-                }
-                FlowControl::IndirectBranch => {
-                    flow.is_complete = false;
                     break;
                 }
                 // Traps: nothing comes back.

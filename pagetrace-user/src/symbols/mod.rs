@@ -20,6 +20,8 @@ pub mod prologue;
 pub mod go;
 
 pub mod arguments;
+pub mod slots;
+
 pub mod flow;
 
 pub mod allocators;

@@ -64,14 +64,30 @@ impl Elf {
 
     /// Where DT_RELA's table lies in the file.
     fn relocation_table(&self) -> Result<Option<Part>, SymbolError> {
-        let Some(dynamic) = self.dynamic else { return Ok(None) };
+        let [address, bytes] = self.dynamic_values([elf::DT_RELA, elf::DT_RELASZ])?;
+        let (Some(address), Some(bytes)) = (address, bytes) else { return Ok(None) };
+        Ok(self.file_offset(Address(address)).map(|offset| self.image.part(offset, bytes)))
+    }
+
+    /// Whether it is a library that others name (DT_SONAME).
+    ///
+    /// # Errors
+    /// When the dynamic section cannot be read.
+    pub fn is_library(&self) -> Result<bool, SymbolError> {
+        Ok(self.dynamic_values([elf::DT_SONAME])? != [None])
+    }
+
+    /// The values of entries of the dynamic section.
+    fn dynamic_values<const COUNT: usize>(
+        &self,
+        tags: [elf::DynamicTag; COUNT],
+    ) -> Result<[Option<u64>; COUNT], SymbolError> {
+        let Some(dynamic) = self.dynamic else { return Ok([None; COUNT]) };
         let entries: Vec<Dyn64<Little>> =
             table(&self.image, dynamic.start, dynamic.len().min(LONGEST_DYNAMIC) / size_of::<Dyn64<Little>>() as u64)?;
-        let value = |tag| {
+        Ok(tags.map(|tag| {
             let mut entries = entries.iter().take_while(|entry| entry.d_tag.get(Little) != elf::DT_NULL);
             entries.find(|entry| entry.d_tag.get(Little) == tag).map(|entry| entry.d_val.get(Little))
-        };
-        let (Some(address), Some(bytes)) = (value(elf::DT_RELA), value(elf::DT_RELASZ)) else { return Ok(None) };
-        Ok(self.file_offset(Address(address)).map(|offset| self.image.part(offset, bytes)))
+        }))
     }
 }

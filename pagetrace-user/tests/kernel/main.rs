@@ -56,4 +56,6 @@ mod toolchain;
 
 mod go_heap;
 
+mod objects;
+
 mod damage;
