@@ -56,4 +56,7 @@ mod toolchain;
 
 mod go_heap;
 
+mod go_traces;
+
+
 mod damage;
