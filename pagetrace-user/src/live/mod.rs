@@ -28,6 +28,7 @@ mod target;
 mod writer;
 
 mod heap;
+mod silence;
 mod spans;
 
 mod maps;

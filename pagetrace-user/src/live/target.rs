@@ -14,6 +14,7 @@ use crate::format::Encoder;
 use crate::live::heap::Attached;
 use crate::live::process::Program;
 use crate::live::reading::Reading;
+use crate::live::silence::Silence;
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::symbols::go::offsets::GoOffsets;
@@ -63,6 +64,8 @@ pub struct Target {
     /// What it ran when it was last looked at.
     pub program: Program,
     pub heap: PageHeap,
+    /// What was found out about the recording since its file's header was written.
+    pub notes: Vec<String>,
     pub reading: Option<Reading>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
@@ -93,6 +96,7 @@ impl Target {
             mm_gone: false,
             program: Program::default(),
             heap: PageHeap::default(),
+            notes: Vec::new(),
             reading: None,
             due: None,
             next_repair: Nanos(0),
@@ -222,6 +226,10 @@ impl Target {
         trailer.records = self.records;
         trailer.events = self.events;
         trailer.own_events = self.events - self.records.min(self.events);
+        if self.heap.offsets().is_some() && self.heap.root.is_none() {
+            self.notes.push("its page heap gave no event: what it holds is not in the file".to_owned());
+        }
+        trailer.notes = std::mem::take(&mut self.notes);
         let block = encoder.finish(&trailer);
         writer.append(*number, block);
         writer.finish(*number);
@@ -253,6 +261,7 @@ pub struct PageHeap {
     pub due: Option<Why>,
     /// Its last events, which may not have come true yet when it is read.
     pub recent: VecDeque<(Nanos, HeapRun)>,
+    pub silence: Silence,
 }
 
 impl PageHeap {
@@ -264,6 +273,7 @@ impl PageHeap {
             self.recent.pop_front();
         }
         self.recent.push_back((ts, run));
+        self.silence.heard(ts, &run);
     }
 
     /// Where the fields lie, of one that is recorded.

@@ -60,4 +60,6 @@ mod go_traces;
 
 mod go_spans;
 
+mod go_silence;
+
 mod damage;

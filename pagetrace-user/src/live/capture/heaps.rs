@@ -63,7 +63,9 @@ impl Capture {
                 }
                 if let Some(target) = self.route.targets.get_mut(&index) {
                     target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
-                    for row in spans::settle(&rows, &before, &meanwhile) {
+                    let rows = spans::settle(&rows, &before, &meanwhile);
+                    target.heap.silence.read(at, &rows);
+                    for row in rows {
                         let body = Body::BaselineHeap { addr: row.addr, pages: row.pages, state: row.state };
                         target.push_own(at, 0, body, &self.route.writer);
                     }
