@@ -54,8 +54,8 @@ pub const CALL_FILE: u8 = 12;
 /// A page heap did something: `[address, amount, who, goroutine, mheap]`; flags: a `HEAP_*`, and of [`HEAP_PHASE`]
 /// which one in bits 3..7. What could not be read of the process is told by [`HEAP_UNREAD`].
 ///
-/// `who`: bits 0..32 the P + 1, 0 for none; of [`HEAP_FREE`] and [`HEAP_INIT`] bits 32..40 the type of the span + 1 and
-/// bits 40..48 its class. `mheap`: the address of the heap itself, of [`HEAP_ALLOC`], [`HEAP_FREE`] and [`HEAP_INIT`].
+/// `who`: bits 0..32 the P + 1, 0 for none; of [`HEAP_FREE`], [`HEAP_INIT`] and, where it is known, [`HEAP_ALLOC`] bits
+/// 32..40 the type of the span + 1 and bits 40..48 its class. `mheap`: the address of the heap itself, of [`HEAP_ALLOC`], [`HEAP_FREE`] and [`HEAP_INIT`].
 pub const HEAP: u8 = 13;
 
 /// A function of an allocator gave or took memory: `[address, bytes, who]`; flags: an `OBJECT_*` and [`OBJECT_MOVES`].
@@ -90,6 +90,9 @@ pub const HEAP_GROW: u8 = 3;
 pub const HEAP_PHASE: u8 = 4;
 /// Pages handed out and what for: as [`HEAP_ALLOC`].
 pub const HEAP_INIT: u8 = 5;
+/// No record, only a point ([`crate::control::cookie`]): what the pages are for that the thread's next [`HEAP_ALLOC`] hands
+/// out, which then tells it as [`HEAP_INIT`] does.
+pub const HEAP_PURPOSE: u8 = 6;
 /// The words of a [`HEAP`] record are 0: the memory that tells them could not be read.
 pub const HEAP_UNREAD: u8 = 7;
 /// The bits of the flags that hold a `HEAP_*`.

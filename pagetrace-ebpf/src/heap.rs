@@ -3,11 +3,13 @@
 //!
 //! *Arguments* (Go's ABIInternal on amd64, since 1.17): RAX, RBX, RCX, RDI, RSI, R8 in this order, the receiver first; R14 is the
 //! running `g`, which at these points is often the thread's own (g0): the goroutine is the thread's `curg`.
+//! *Purpose.* Where no point tells both the pages and what they are for (Go 1.19), one a little earlier in the same thread
+//! tells the latter ([`record::HEAP_PURPOSE`]); like the entry of a call it only notes, and is not counted.
 //! *Filter.* A point fires in every process that maps the file; only wanted address spaces emit.
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_probe_read_user, generated::bpf_get_attach_cookie},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated::bpf_get_attach_cookie},
     macros::uprobe,
     programs::ProbeContext,
 };
@@ -29,12 +31,41 @@ pub fn pt_heap(ctx: ProbeContext) -> u32 {
     };
     // SAFETY: the helper takes the program's own context.
     let point = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    if cookie::flags(point) & record::HEAP_VERB == record::HEAP_PURPOSE {
+        note_purpose(&ctx);
+        return 0;
+    }
     let (flags, payload) = match read(&ctx, point) {
         Some(payload) => (cookie::flags(point), payload),
         None => (record::HEAP_UNREAD, [0; 5]),
     };
     hook.emit(record::HEAP, flags, owner.number, payload);
     0
+}
+
+/// The arguments of a function that is about to hand out pages: a type and a class.
+#[inline(always)]
+fn note_purpose(ctx: &ProbeContext) {
+    // SAFETY: the context of a uprobe is the thread's registers.
+    let (cx, di) = unsafe { ((*ctx.regs).rcx, (*ctx.regs).rdi) };
+    if let Some(thread) = owner::thread(bpf_get_current_pid_tgid() as u32) {
+        thread.purpose = span(cx, di);
+    }
+}
+
+/// What this thread noted last, once.
+#[inline(always)]
+fn purpose() -> u64 {
+    match owner::thread_if_any(bpf_get_current_pid_tgid() as u32) {
+        Some(thread) => core::mem::take(&mut thread.purpose),
+        None => 0,
+    }
+}
+
+/// The type and the class of a span, as they stand in the upper half of a record's word.
+#[inline(always)]
+fn span(kind: u64, class: u64) -> u64 {
+    (kind & 0xff) + 1 | (class & 0xff) << 8
 }
 
 #[inline(always)]
@@ -45,28 +76,28 @@ fn read(ctx: &ProbeContext, point: u64) -> Option<[u64; 5]> {
     }
     // SAFETY: the context of a uprobe is the thread's registers.
     let (ax, bx, cx, g) = unsafe { ((*ctx.regs).rax, (*ctx.regs).rbx, (*ctx.regs).rcx, (*ctx.regs).r14) };
-    let (mut heap, mut span) = (0, 0);
+    let (mut heap, mut told) = (0, 0);
     let (address, amount) = match cookie::flags(point) & record::HEAP_VERB {
         record::HEAP_FREE => {
             let class: u8 = user(bx + layout[heap_layout::SPAN_CLASS])?;
-            (heap, span) = (ax, (cx & 0xff) + 1 | u64::from(class) << 8);
+            (heap, told) = (ax, span(cx, class.into()));
             (user(bx + layout[heap_layout::SPAN_START])?, user(bx + layout[heap_layout::SPAN_PAGES])?)
         }
         record::HEAP_INIT => {
             // SAFETY: as above.
             let (si, di, r8) = unsafe { ((*ctx.regs).rsi, (*ctx.regs).rdi, (*ctx.regs).r8) };
-            (heap, span) = (ax, (cx & 0xff) + 1 | (di & 0xff) << 8);
+            (heap, told) = (ax, span(cx, di));
             (si, r8)
         }
         record::HEAP_ALLOC => {
-            heap = ax;
+            (heap, told) = (ax, purpose());
             (bx, cx)
         }
         record::HEAP_SCAV => (ax, bx),
         _ => (bx, cx),
     };
     let m: u64 = user(g + layout[heap_layout::G_M])?;
-    Some([address, amount, processor(m, layout)? | span << 32, goroutine(m, layout)?, heap])
+    Some([address, amount, processor(m, layout)? | told << 32, goroutine(m, layout)?, heap])
 }
 
 /// The number of the scheduler's P that the thread holds, plus 1; 0: it holds none.

@@ -46,6 +46,8 @@ pub struct Thread {
     pub call_brk: u64,
     /// When the reclaim in progress began; 0: none.
     pub reclaim_began: u64,
+    /// What the pages are for that the page heap is about to hand out (type + 1, class << 8); 0: it did not tell.
+    pub purpose: u64,
 }
 
 /// A wanted process.

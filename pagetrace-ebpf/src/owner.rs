@@ -75,6 +75,7 @@ pub fn thread(tid: u32) -> Option<&'static mut Thread> {
                 call: 0,
                 call_brk: 0,
                 reclaim_began: 0,
+                purpose: 0,
             };
             if THREADS.insert(tid, empty, 0).is_err() {
                 tally_add(tally::MAP_FULL);

@@ -66,6 +66,9 @@ pub struct Trailer {
     pub recursion_misses: Vec<(String, u64)>,
     /// Frames whose owner could not be noted: a full table, or a frame beyond the table's reach.
     pub frames_unjoined: u64,
+    /// Of this file: limits that were found out only while it was recorded, each a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One CPU's counters of one layer.

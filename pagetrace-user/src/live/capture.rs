@@ -304,7 +304,8 @@ impl Capture {
         if now.since(self.told) >= TELL_PERIOD {
             self.told = now;
             let (events, processes) = (self.route.written, self.route.alive());
-            tell(Progress { since: self.began, events, processes, lost: self.lost });
+            let warnings = std::mem::take(&mut self.route.warnings);
+            tell(Progress { since: self.began, events, processes, lost: self.lost, warnings });
         }
         Ok(())
     }
@@ -335,6 +336,7 @@ impl Capture {
                 none => *none = Some((Why::Lost, due)),
             }
             target.heap.due.get_or_insert(Why::Lost);
+            target.heap.silence.forget();
         }
     }
 }

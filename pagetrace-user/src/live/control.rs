@@ -64,10 +64,12 @@ impl Stop {
 }
 
 /// Where a recording is, for the line on a terminal.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Progress {
     pub since: Nanos,
     pub events: u64,
     pub processes: usize,
     pub lost: u64,
+    /// What has to be said at once.
+    pub warnings: Vec<String>,
 }

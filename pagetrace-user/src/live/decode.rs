@@ -355,6 +355,7 @@ mod tests {
         check(record::HEAP_ALLOC, [0x2000, 3, 2, 17, 9], Some((Alloc, 0x2000, 3, Some(1), Some(17), None, Some(9))));
         let stack = Some((SpanKind::Stack, 0));
         check(record::HEAP_INIT, [0x2000, 3, span(1, 0), 0, 9], Some((Alloc, 0x2000, 3, None, None, stack, Some(9))));
+        check(record::HEAP_ALLOC, [0x2000, 3, span(1, 0), 0, 9], Some((Alloc, 0x2000, 3, None, None, stack, Some(9))));
         let objects = Some((SpanKind::Heap, 255));
         check(record::HEAP_FREE, [0x2000, 1, span(0, 255), 0, 0], Some((Free, 0x2000, 1, None, None, objects, None)));
         let other = Some((SpanKind::Other, 0));
@@ -365,6 +366,7 @@ mod tests {
         );
         check(record::HEAP_SCAV, [0x2000, 65536, 1, 0, 0], Some((Scav, 0x2000, 8, Some(0), None, None, None)));
         check(record::HEAP_GROW, [0x2000, 65536, 1, 0, 0], Some((Mark, 0x2000, 8, Some(0), None, None, None)));
+        check(record::HEAP_PURPOSE, [0; 5], None);
         check(record::HEAP_UNREAD, [0; 5], None);
         let phase = told(record::HEAP_PHASE, 3, [0; 5]);
         assert!(matches!(phase, What::Event(Body::Scan(Scan { kind: ScanKind::GcSweep, .. }))), "{phase:?}");

@@ -17,6 +17,7 @@ use crate::event::{Probe, ScanKind};
 use crate::failure::Failure;
 use crate::live::decode::PHASES;
 use crate::live::load::{HeapLayout, Kernel};
+use crate::live::spans::AllPs;
 use crate::live::uprobe::{Point, Scope, Target, Way};
 use crate::symbols::go::offsets::GoOffsets;
 use crate::symbols::go::{self, GoPlan, Verb};
@@ -28,6 +29,8 @@ use crate::units::Pid;
 pub struct Attached {
     /// Where its structures have their fields; `None`: nothing of it is attached.
     pub offsets: Option<GoOffsets>,
+    /// Where its scheduler keeps the list of its Ps.
+    pub all_ps: AllPs,
     /// Each point, attached or not.
     pub probes: Vec<Probe>,
     /// What there is to say, for the header and for whoever started the recording.
@@ -125,7 +128,8 @@ fn attach(kernel: &mut Kernel, target: &Target, plan: &GoPlan) -> Result<Attache
     }));
     let cost = if stepped == 0 { "all emulated".to_owned() } else { format!("{stepped} single-stepped") };
     let note = format!("the page heap of {} is recorded at {attached} points, {cost}", plan.version);
-    Ok(Attached { offsets: Some(offsets), probes, note })
+    let all_ps = AllPs { entry: plan.entry.0, places: plan.all_ps.iter().map(|place| place.0).collect() };
+    Ok(Attached { offsets: Some(offsets), all_ps, probes, note })
 }
 
 fn layout_of(offsets: &GoOffsets) -> HeapLayout {
@@ -156,6 +160,7 @@ fn code_of(verb: Verb) -> (u8, u8) {
     match verb {
         Verb::Alloc => (record::HEAP_ALLOC, 0),
         Verb::Init => (record::HEAP_INIT, 0),
+        Verb::Purpose => (record::HEAP_PURPOSE, 0),
         Verb::Free => (record::HEAP_FREE, 0),
         Verb::Scav => (record::HEAP_SCAV, 0),
         Verb::Grow => (record::HEAP_GROW, 0),

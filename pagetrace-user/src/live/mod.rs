@@ -29,6 +29,7 @@ mod writer;
 
 mod heap;
 mod objects;
+mod silence;
 mod spans;
 
 mod maps;

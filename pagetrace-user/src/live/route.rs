@@ -69,6 +69,8 @@ pub struct Route {
     pub replaced: Vec<(u32, u32)>,
     /// What went wrong and costs no more than what it says.
     pub notes: Vec<String>,
+    /// What has to be said at once.
+    pub warnings: Vec<String>,
     pub finished: Vec<FileReport>,
     /// Targets in the order of their ends.
     ended: std::collections::VecDeque<u32>,
@@ -98,6 +100,7 @@ impl Route {
             to_look_at: BTreeSet::new(),
             replaced: Vec::new(),
             notes: Vec::new(),
+            warnings: Vec::new(),
             finished: Vec::new(),
             ended: std::collections::VecDeque::new(),
             written: 0,
@@ -281,6 +284,10 @@ impl Route {
                 self.ended.push_back(index);
             } else {
                 target.flush(&self.writer);
+                if let Some(warning) = target.heap.silence.told_at(now) {
+                    self.warnings.push(format!("{} ({}): {warning}", target.comm, target.identity.pid));
+                    target.notes.push(warning);
+                }
             }
         }
         while self.ended.len() > ENDED_LIMIT {
@@ -347,6 +354,7 @@ struct Introduced {
 fn notice(target: &mut Target, ts: Nanos, owner: u32, body: &Body, by_other: bool) {
     let mut unplaced = false;
     match body {
+        Body::Fault { addr, .. } if !by_other => target.heap.silence.touched(*addr),
         Body::Rss { member, level } | Body::Frame { member, level, .. } => {
             let placed = matches!(body, Body::Frame { .. });
             if let Some(last) = target.levels.get_mut(usize::from(member.code())) {

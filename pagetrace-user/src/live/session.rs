@@ -229,8 +229,11 @@ impl Work {
         // Others may still come by name, by cgroup or at all.
         let ends_by_itself = matches!(options.select, Select::Pids(_) | Select::Command(_)) && !options.empty;
         let end = capture.run(&self.control, &mut command, ends_by_itself, &mut |progress| {
+            if !options.quiet {
+                warn(&progress.warnings, line);
+            }
             if line {
-                tell(progress);
+                tell(&progress);
             }
         });
         if line {
@@ -385,11 +388,19 @@ fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
     notes
 }
 
+/// What cannot wait for the end.
+fn warn(warnings: &[String], line: bool) {
+    for warning in warnings {
+        // A closed stderr is no reason not to record.
+        let _ = writeln!(std::io::stderr(), "{}warning: {warning}", if line { "\r\x1b[K" } else { "" });
+    }
+}
+
 /// The line on a terminal.
-fn tell(progress: Progress) {
+fn tell(progress: &Progress) {
     let seconds = clock::now().since(progress.since).as_secs_f64();
     let Progress { events, processes, lost, .. } = progress;
-    let plural = if processes == 1 { "" } else { "es" };
+    let plural = if *processes == 1 { "" } else { "es" };
     // A closed stderr is no reason not to record.
     let _ = write!(
         std::io::stderr(),

@@ -2,11 +2,14 @@
 //!
 //! *Format.* `mheap.allspans` is a slice of pointers to every span there ever was; the state of one says whether it is in
 //! use. `mheap.pages` has, for each 4 MiB of address space that the heap got, a bit a page "handed out" and a bit "given
-//! back". Offsets are those of the program's version of Go ([`GoOffsets`]).
+//! back"; for pages that a P has put aside it has them itself ([`put_aside`]). Offsets are those of the program's version of
+//! Go ([`GoOffsets`]).
 //! *Consistency.* The process runs on meanwhile. What is read here is put right by the events around that time
 //! ([`settle`]).
 //! *Bound.* At most [`MOST_SPANS`] spans and [`MOST_CHUNKS`] chunks.
 //! *Source.* src/runtime/{mheap,mpagealloc,mpallocbits}.go, Go 1.19 to 1.27.
+
+mod put_aside;
 
 use std::fs::File;
 use std::io;
@@ -16,6 +19,8 @@ use crate::event::{HeapAct, HeapRun, HeapState};
 use crate::ranges::RangeSet;
 use crate::symbols::go::offsets::GoOffsets;
 use crate::units::{HEAP_PAGE_BYTES, HeapPages, Pid, Range};
+
+pub use put_aside::AllPs;
 
 /// Spans that are believed: 128 GiB of one page each.
 const MOST_SPANS: u64 = 1 << 24;
@@ -53,16 +58,29 @@ impl Row {
     }
 }
 
-/// Reads the heap whose `mheap` lies at `heap`; rows in the order of their addresses.
+/// What was read of a heap.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// In the order of their addresses; some pages may be in two, which say the same.
+    pub rows: Vec<Row>,
+    /// Whether they tell of the pages too that the Ps have put aside.
+    pub is_whole: bool,
+}
+
+/// Reads the heap whose `mheap` lies at `heap`.
 ///
 /// # Errors
 /// When the memory cannot be read, or holds what no heap does.
-pub fn read(pid: Pid, heap: u64, offsets: &GoOffsets) -> io::Result<Vec<Row>> {
+pub fn read(pid: Pid, heap: u64, offsets: &GoOffsets, all_ps: &AllPs) -> io::Result<Contents> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
+    let ps = all_ps.find(pid, &memory, offsets);
+    let aside = || put_aside::given_back(&memory, ps.as_deref().unwrap_or_default(), offsets);
     let mut rows = used(&memory, heap, offsets)?;
+    rows.extend(aside()?);
     rows.extend(given_back(&memory, heap.saturating_add(u64::from(offsets.heap_pages)))?);
+    rows.extend(aside()?);
     rows.sort_by_key(|row| row.addr);
-    Ok(rows)
+    Ok(Contents { rows, is_whole: ps.is_some() })
 }
 
 /// The spans in use.
@@ -108,8 +126,7 @@ fn span(bytes: &[u8], offsets: &GoOffsets) -> Option<Row> {
     is_one.then_some(Row { addr, pages, state })
 }
 
-/// The pages that have no memory. Whether one is "handed out" does not matter: since Go 1.26 those keep the other bit
-/// that a P has only put aside for itself, and nothing else does.
+/// The pages that have no memory. Whether one is "handed out" does not matter: none is that has the other bit.
 fn given_back(memory: &File, pages: u64) -> io::Result<Vec<Row>> {
     let mut tables = vec![0; LEVEL_ENTRIES as usize * 8];
     memory.read_exact_at(&mut tables, pages.saturating_add(CHUNKS_AT))?;

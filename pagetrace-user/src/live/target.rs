@@ -15,6 +15,7 @@ use crate::live::heap::Attached;
 use crate::live::objects::Library;
 use crate::live::process::Program;
 use crate::live::reading::Reading;
+use crate::live::silence::Silence;
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::symbols::go::offsets::GoOffsets;
@@ -68,6 +69,8 @@ pub struct Target {
     pub libraries: BTreeMap<LibraryId, Arc<Library>>,
     /// The counts of its calls are in its file.
     pub is_counted: bool,
+    /// What was found out about the recording since its file's header was written.
+    pub notes: Vec<String>,
     pub reading: Option<Reading>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
@@ -100,6 +103,7 @@ impl Target {
             heap: PageHeap::default(),
             libraries: BTreeMap::new(),
             is_counted: false,
+            notes: Vec::new(),
             reading: None,
             due: None,
             next_repair: Nanos(0),
@@ -233,6 +237,10 @@ impl Target {
         trailer.records = self.records;
         trailer.events = self.events;
         trailer.own_events = self.events - self.records.min(self.events);
+        if self.heap.offsets().is_some() && self.heap.root.is_none() {
+            self.notes.push("its page heap gave no event: what it holds is not in the file".to_owned());
+        }
+        trailer.notes = std::mem::take(&mut self.notes);
         let block = encoder.finish(&trailer);
         writer.append(*number, block);
         writer.finish(*number);
@@ -266,6 +274,7 @@ pub struct PageHeap {
     pub due: Option<Why>,
     /// Its last events, which may not have come true yet when it is read.
     pub recent: VecDeque<(Nanos, HeapRun)>,
+    pub silence: Silence,
 }
 
 impl PageHeap {
@@ -277,6 +286,7 @@ impl PageHeap {
             self.recent.pop_front();
         }
         self.recent.push_back((ts, run));
+        self.silence.heard(ts, &run);
     }
 
     /// Where the fields lie, of one that is recorded.

@@ -52,7 +52,7 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         frames_unjoined: trailer.map(|trailer| trailer.frames_unjoined),
         recursion_misses: trailer.map(|trailer| trailer.recursion_misses.clone()).unwrap_or_default(),
         probes: header.probes.clone(),
-        notes: header.notes.clone(),
+        notes: header.notes.iter().chain(trailer.iter().flat_map(|trailer| &trailer.notes)).cloned().collect(),
         baseline: base.map(|base| BaselineLine { at_ns: base.at.0, rss_bytes: base.rss().bytes().0 }),
         last_reading: state.closed().map(|closed| ReadingLine { why: closed.why.word(), at_ns: closed.at.0 }),
         corrections: corrections(state),

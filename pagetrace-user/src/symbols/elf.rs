@@ -54,6 +54,8 @@ pub struct Symbol {
 /// An x86-64 ELF program or library.
 pub struct Elf {
     pub image: Image,
+    /// Where the program begins.
+    pub entry: Address,
     segments: Vec<Segment>,
     sections: Vec<Section>,
     position_independent: bool,
@@ -106,7 +108,8 @@ impl Elf {
         let interpreter = programs.iter().find(|program| program.p_type.get(Little) == elf::PT_INTERP).map(part);
         let sections = sections(&image, &header).unwrap_or_default();
         let position_independent = header.e_type.get(Little) == elf::ET_DYN;
-        Ok(Elf { image, segments, sections, position_independent, dynamic, interpreter })
+        let entry = Address(header.e_entry.get(Little));
+        Ok(Elf { image, entry, segments, sections, position_independent, dynamic, interpreter })
     }
 
     /// The mapped pieces, in the file's order.

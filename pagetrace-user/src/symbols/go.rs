@@ -5,6 +5,7 @@
 //! | [`Verb::Alloc`] | `(*mheap).setSpans` | rbx: address, rcx: pages, rdi: `*mspan` |
 //! | | `(*mheap).allocNeedsZero` where that has the better site (Go 1.19) | rbx: address, rcx: pages |
 //! | [`Verb::Init`] | `(*mheap).initSpan` (inlined in Go 1.19) | rbx: `*mspan`, cl: type, dil: class, rsi: address, r8: pages |
+//! | [`Verb::Purpose`] | `(*mheap).allocSpan`, where there is no `initSpan` | rbx: pages, cl: type, dil: class |
 //! | [`Verb::Free`] | `(*mheap).freeSpanLocked` | rbx: `*mspan`, cl: type |
 //! | [`Verb::Scav`] | `sysUnusedOS` | rax: address, rbx: bytes |
 //! | [`Verb::Grow`] | `(*pageAlloc).grow` | rbx: address, rcx: bytes |
@@ -16,6 +17,7 @@
 //! look like is never guessed: see [`offsets`].
 //! *Source.* `src/runtime/{mheap,mgc,mem_linux}.go` of each release.
 
+mod all_ps;
 pub mod build_info;
 pub mod offsets;
 
@@ -37,6 +39,8 @@ pub enum Verb {
     Alloc,
     /// The same, a little earlier, with what the pages are for.
     Init,
+    /// What the pages are for that the thread's next [`Verb::Alloc`] hands out.
+    Purpose,
     /// It takes them back.
     Free,
     /// It gives the memory of free pages back to the kernel.
@@ -105,12 +109,17 @@ pub struct GoPlan {
     pub offsets: Result<GoOffsets, Unverified>,
     pub points: Vec<Point>,
     pub missing: Vec<Missing>,
+    /// Where the program begins.
+    pub entry: Address,
+    /// Variables of the program, one of which is the list of its Ps; none when that cannot be told.
+    pub all_ps: Vec<Address>,
 }
 
 /// The functions of each verb; of several, the first with the best cost.
 const WANTED: &[(Verb, &[&str])] = &[
     (Verb::Alloc, &["runtime.(*mheap).setSpans", "runtime.(*mheap).allocNeedsZero"]),
     (Verb::Init, &["runtime.(*mheap).initSpan"]),
+    (Verb::Purpose, &["runtime.(*mheap).allocSpan"]),
     (Verb::Free, &["runtime.(*mheap).freeSpanLocked"]),
     (Verb::Scav, &["runtime.sysUnusedOS"]),
     (Verb::Grow, &["runtime.(*pageAlloc).grow"]),
@@ -142,7 +151,8 @@ pub fn plan_of(elf: &Elf) -> Result<Option<GoPlan>, SymbolError> {
         return Ok(None);
     }
     let build = build.unwrap_or_default();
-    let names: Vec<&str> = WANTED.iter().flat_map(|(_, symbols)| *symbols).copied().chain([RACE]).collect();
+    let names: Vec<&str> =
+        WANTED.iter().flat_map(|(_, symbols)| *symbols).copied().chain([RACE, all_ps::SYMBOL]).collect();
     let table = Table::find(elf)?;
     let functions = table.map(|table| table.lookup(elf, &names)).transpose()?;
     let function = |symbol: &str| {
@@ -167,8 +177,21 @@ pub fn plan_of(elf: &Elf) -> Result<Option<GoPlan>, SymbolError> {
             None => missing.push(Missing { verb: *verb, symbols, why }),
         }
     }
+    if points.iter().any(|point| point.verb == Verb::Init) {
+        points.retain(|point| point.verb != Verb::Purpose);
+        missing.retain(|missing| missing.verb != Verb::Purpose);
+    }
     let race = build.race || function(RACE).is_some();
-    Ok(Some(GoPlan { offsets: offsets::of(&build.version), version: build.version, race, points, missing }))
+    let all_ps = function(all_ps::SYMBOL).map(|function| all_ps::places(elf, function)).transpose()?;
+    Ok(Some(GoPlan {
+        offsets: offsets::of(&build.version),
+        version: build.version,
+        race,
+        points,
+        missing,
+        entry: elf.entry,
+        all_ps: all_ps.unwrap_or_default(),
+    }))
 }
 
 /// The best point in a function; `None` when there is no code.

@@ -1,37 +1,113 @@
-//! The page heap of Go programs that were built without us: what the file says is what the runtime itself says.
+//! The page heap of Go programs that were built without us: what the file says of it is what the runtime says of itself.
 //!
-//! *Oracles.* `runtime.MemStats` in every version; in Go 1.21 and 1.22, built with `GOEXPERIMENT=pagetrace`, the runtime's
-//! own page trace.
+//! *Oracle.* `runtime.MemStats`, to the byte, in every version and however the program was built.
+//! `PAGETRACE_TEST_BUILDS=all` tests every version in every build, not only some of them.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pagetrace_user::event::{Body, Event, HeapAct, HeapRun, Layer, SpanKind};
-use pagetrace_user::format::go::GoReader;
-use pagetrace_user::format::{Reader, Trace};
+use pagetrace_user::event::{Body, Layer, SpanKind};
+use pagetrace_user::format::Reader;
 use pagetrace_user::replay::State;
 
 use crate::programs::Target;
 use crate::recorder::{Recorder, Recording, run};
-use crate::stage::Stage;
-use crate::toolchain::{VERSIONS, build_file};
+use crate::stage::{Stage, wait_for};
+use crate::toolchain::{EXTERNAL, PIE, PLAIN, RACE, VERSIONS, Way, build_file, without_sections};
 
-const ROUNDS: &str = "2000";
+pub const ROUNDS: &str = "1000";
 
-fn heap_program(version: &str, experiment: &str) -> PathBuf {
-    build_file(version, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/heap.go"), experiment)
+/// How a program is built, and what is taken away from its file.
+struct Build {
+    way: Way,
+    stripped: bool,
+    sections: bool,
+}
+
+const UNCHANGED: Build = Build { way: PLAIN, stripped: false, sections: true };
+const STRIPPED: Build = Build { stripped: true, ..UNCHANGED };
+const POSITION_INDEPENDENT: Build = Build { way: PIE, stripped: true, ..UNCHANGED };
+const LINKED_EXTERNALLY: Build = Build { way: EXTERNAL, stripped: true, ..UNCHANGED };
+const RACE_DETECTED: Build = Build { way: RACE, ..UNCHANGED };
+const SECTIONLESS: Build = Build { stripped: true, sections: false, ..UNCHANGED };
+const SECTIONLESS_PIE: Build = Build { way: PIE, ..SECTIONLESS };
+
+/// Those that [`UNCHANGED`] is not.
+const BUILDS: [Build; 6] =
+    [STRIPPED, POSITION_INDEPENDENT, LINKED_EXTERNALLY, RACE_DETECTED, SECTIONLESS, SECTIONLESS_PIE];
+
+/// What is tested of that every time: each build in some version, each version in some build, the last four in more.
+const SOME_BUILDS: [(&str, Build); 12] = [
+    ("1.19.8", SECTIONLESS_PIE),
+    ("1.21.13", STRIPPED),
+    ("1.22.10", SECTIONLESS),
+    ("1.22.10", LINKED_EXTERNALLY),
+    ("1.23.9", POSITION_INDEPENDENT),
+    ("1.24.11", RACE_DETECTED),
+    ("1.25.5", LINKED_EXTERNALLY),
+    ("1.25.5", SECTIONLESS_PIE),
+    ("1.26.6", STRIPPED),
+    ("1.26.6", POSITION_INDEPENDENT),
+    ("1.27.3", LINKED_EXTERNALLY),
+    ("1.27.3", SECTIONLESS),
+];
+
+impl Build {
+    /// The path of the program, below `stage` where no compiler makes it so.
+    fn program(&self, stage: &Stage, version: &str) -> PathBuf {
+        let program = heap_program(version, self.way, self.stripped, "");
+        if self.sections {
+            return program;
+        }
+        let bare = stage.join(&format!("{version}-{}", self.way.name));
+        std::fs::copy(&program, &bare).unwrap();
+        std::fs::write(&bare, without_sections(&program)).unwrap();
+        bare
+    }
+}
+
+impl fmt::Display for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stripped = if self.stripped { ", stripped" } else { "" };
+        write!(f, "{}{stripped}{}", self.way.name, if self.sections { "" } else { ", without sections" })
+    }
+}
+
+/// The program that all of these tests record.
+pub fn heap_program(version: &str, way: Way, stripped: bool, experiment: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/heap.go");
+    build_file(version, &source, way, stripped, experiment)
 }
 
 /// In use for objects, in use for stacks, and without memory, in bytes.
-type Figures = [u64; 3];
+pub type Figures = [u64; 3];
 
 /// What the runtime says, and between which moments it said so.
-fn figures_said(file: &Path) -> (Figures, [u64; 2]) {
+pub type Said = (Figures, [u64; 2]);
+
+/// What the program wrote before it acted, and when it had.
+pub fn figures_said(file: &Path) -> [Said; 2] {
     let said = std::fs::read_to_string(file).unwrap();
-    let figures: Vec<u64> = said.split_whitespace().map(|figure| figure.parse().unwrap()).collect();
-    (figures[..3].try_into().unwrap(), figures[3..].try_into().unwrap())
+    let lines = said.lines().map(|line| {
+        let figures: Vec<u64> = line.split_whitespace().map(|figure| figure.parse().unwrap()).collect();
+        (figures[..3].try_into().unwrap(), figures[3..].try_into().unwrap())
+    });
+    lines.collect::<Vec<Said>>().try_into().unwrap()
+}
+
+/// Lets a program act whose heap is being recorded, and waits until it has; first until the recorder has read the heap.
+pub fn act(target: &mut Target, traces: &Path) {
+    target.go();
+    target.await_line("took");
+    wait_for("a reading of the page heap", || {
+        let files = std::fs::read_dir(traces).unwrap().map(|entry| entry.unwrap().path());
+        let file = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"))?;
+        let mut reader = Reader::new(File::open(file).unwrap()).ok()?;
+        std::iter::from_fn(|| reader.next_event().unwrap()).find(|event| matches!(event.body, Body::HeapReading { .. }))
+    });
+    target.act();
 }
 
 /// What the recording says: at the first of these moments, and after each event until the second. No page heap does what
@@ -42,9 +118,7 @@ fn figures_of(recording: &Recording, [from, to]: [u64; 2], what: &str) -> Vec<Fi
     let mut state = State::new();
     let figures = |state: &State| -> Figures {
         let heap = state.heap();
-        // What no event tells the use of: Go 1.19 has no function that does.
-        let objects = heap.in_use_for(SpanKind::Heap).0 + heap.in_use_for(SpanKind::Other).0;
-        [objects, heap.in_use_for(SpanKind::Stack).0, heap.given_back().0]
+        [heap.in_use_for(SpanKind::Heap).0, heap.in_use_for(SpanKind::Stack).0, heap.given_back().0]
     };
     let mut all = Vec::new();
     while let Some(event) = reader.next_event().unwrap() {
@@ -63,31 +137,43 @@ fn figures_of(recording: &Recording, [from, to]: [u64; 2], what: &str) -> Vec<Fi
     all
 }
 
+/// Compares what the runtime says with the recording.
+fn compare(recording: &Recording, said: &[Said], what: &str) {
+    for (figures, moments) in said {
+        let ours = figures_of(recording, *moments, what);
+        assert!(ours.contains(figures), "{what}: {ours:?}, the runtime says {figures:?}");
+    }
+    assert!(!recording.stderr.contains("the list of the Ps"), "{what}: {}", recording.stderr);
+}
+
+/// Records the program from mid-life on, and compares: what was read, with hardly an event since, and after many.
+fn check_figures(stage: &Stage, version: &str, build: &Build) {
+    let what = format!("Go {version}, {build}");
+    let (stats, traces) = (stage.join("stats"), stage.join(&what));
+    let mut command = Command::new(build.program(stage, version));
+    let mut target = Target::run(command.args([ROUNDS, "wait"]).arg(&stats).env("GOMAXPROCS", "2")).ready();
+    let recorder = Recorder::of_pid(&traces, target.pid());
+    act(&mut target, &traces);
+    let recording = recorder.interrupt();
+    compare(&recording, &figures_said(&stats), &what);
+    target.finish();
+}
+
 #[test]
 fn figures_of_every_version_from_mid_life() {
     let stage = Stage::enter("go");
-    for version in VERSIONS {
-        let stats = stage.join(&format!("{version}.stats"));
-        let mut command = Command::new(heap_program(version, ""));
-        let mut target = Target::run(command.args([ROUNDS, "wait"]).arg(&stats).env("GOMAXPROCS", "2")).ready();
-        let recorder = Recorder::of_pid(&stage.join(version), target.pid());
-        target.act();
-        let recording = recorder.interrupt();
-        let ([objects, stacks, released], moments) = figures_said(&stats);
-        let is_said = |&[our_objects, our_stacks, our_released]: &Figures| {
-            // In 1.19 an alloc does not tell its use, so that stacks made since are among what no event tells.
-            let in_use = match version {
-                "1.19.8" => our_objects + our_stacks == objects + stacks,
-                _ => (our_objects, our_stacks) == (objects, stacks),
-            };
-            // Pages without memory that a P had put aside when the heap was read are in no list that the reading sees,
-            // before 1.26: up to 64 of each P.
-            let put_aside = if version >= "1.26" { 0 } else { 2 * 64 * 8192 };
-            in_use && our_released <= released && released <= our_released + put_aside
-        };
-        let ours = figures_of(&recording, moments, version);
-        assert!(ours.iter().any(is_said), "Go {version}: {ours:?}, the runtime says {:?}", [objects, stacks, released]);
-        target.finish();
+    VERSIONS.iter().for_each(|version| check_figures(&stage, version, &UNCHANGED));
+}
+
+#[test]
+fn figures_of_stripped_and_other_builds() {
+    let stage = Stage::enter("go");
+    if std::env::var_os("PAGETRACE_TEST_BUILDS").is_some_and(|which| which == "all") {
+        for (version, build) in VERSIONS.iter().flat_map(|version| BUILDS.iter().map(move |build| (version, build))) {
+            check_figures(&stage, version, build);
+        }
+    } else {
+        SOME_BUILDS.iter().for_each(|(version, build)| check_figures(&stage, version, build));
     }
 }
 
@@ -96,88 +182,17 @@ fn figures_from_the_first_instruction() {
     let stage = Stage::enter("go");
     for version in ["1.21.13", "1.25.5", "1.27.3"] {
         let stats = stage.join(&format!("{version}.stats"));
-        let program = heap_program(version, "");
+        let program = heap_program(version, PLAIN, false, "");
         let args = ["--".as_ref(), program.as_os_str(), ROUNDS.as_ref(), "now".as_ref(), stats.as_os_str()];
         let recording = Recorder::launch(&stage.join(version), args).ended();
-        let (figures, moments) = figures_said(&stats);
-        let ours = figures_of(&recording, moments, version);
-        assert!(ours.contains(&figures), "Go {version}: {ours:?}, the runtime says {figures:?}");
-    }
-}
-
-/// What each P did, in its order: act, address, pages.
-type ByP = BTreeMap<Option<u32>, Vec<(HeapAct, u64, u64)>>;
-
-fn by_p(mut trace: impl Trace) -> ByP {
-    let mut lanes = ByP::new();
-    while let Some(Event { body, .. }) = trace.next_event().unwrap() {
-        let Body::Heap(HeapRun { act, addr, pages, p, .. }) = body else { continue };
-        // Growth is not in the runtime's own trace.
-        if act != HeapAct::Mark {
-            lanes.entry(p).or_default().push((act, addr, pages.0));
-        }
-    }
-    lanes
-}
-
-fn check_against_own_trace(version: &str, processors: &str, from_start: bool) {
-    let what = format!("Go {version}, GOMAXPROCS={processors}, from the start: {from_start}");
-    let stage = Stage::enter("go");
-    let program = heap_program(version, "pagetrace");
-    let (stats, own, traces) = (stage.join("stats"), stage.join("own.pt"), stage.join("traces"));
-    let settings = [("GOMAXPROCS", processors.to_owned()), ("GODEBUG", format!("pagetrace={}", own.display()))];
-    let recording = if from_start {
-        let mut command = Command::new(crate::recorder::BINARY);
-        command.arg("--json").arg("-o").arg(&traces).arg("--").arg(&program).args([ROUNDS, "now"]).arg(&stats);
-        Recorder::spawn(&traces, command.envs(settings)).ended()
-    } else {
-        let mut command = Command::new(&program);
-        let mut target = Target::run(command.args([ROUNDS, "wait"]).arg(&stats).envs(settings)).ready();
-        let recorder = Recorder::of_pid(&traces, target.pid());
-        target.act();
-        target.finish();
-        recorder.ended()
-    };
-    assert_eq!(recording.code, Some(0), "{what}: {recording:?}");
-    let ours = by_p(Reader::new(File::open(recording.file()).unwrap()).unwrap());
-    let theirs = by_p(GoReader::new(File::open(&own).unwrap()).unwrap());
-    assert!(ours.values().map(Vec::len).sum::<usize>() > 2000, "{what}: {recording:?}");
-    for (p, ours) in &ours {
-        let theirs = theirs.get(p).map_or(&[][..], |lane| lane);
-        let mut ours = &ours[..];
-        if from_start
-            && p.is_none()
-            && ours.first().is_some_and(|(act, _, pages)| (*act, *pages) == (HeapAct::Alloc, 1))
-        {
-            // The first page of the heap: the runtime takes it before its tracer starts.
-            ours = &ours[1..];
-        }
-        let skipped =
-            theirs.len().checked_sub(ours.len()).unwrap_or_else(|| panic!("{what}: {p:?}: more than there was"));
-        assert!(!from_start || skipped == 0, "{what}: {p:?}: {skipped} missing");
-        let differs = ours.iter().zip(&theirs[skipped..]).position(|(ours, theirs)| ours != theirs);
-        assert_eq!(differs, None, "{what}: {p:?}: of {} the first that differs", ours.len());
-    }
-    if from_start {
-        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "{what}: the same Ps");
-    }
-}
-
-#[test]
-fn events_of_the_runtimes_own_trace() {
-    for version in ["1.21.13", "1.22.10"] {
-        for processors in ["2", "4"] {
-            for from_start in [true, false] {
-                check_against_own_trace(version, processors, from_start);
-            }
-        }
+        compare(&recording, &figures_said(&stats), version);
     }
 }
 
 #[test]
 fn doctor_tells_the_points() {
     let stage = Stage::enter("go");
-    let mut command = Command::new(heap_program("1.22.10", ""));
+    let mut command = Command::new(heap_program("1.22.10", PLAIN, false, ""));
     let target = Target::run(command.args([ROUNDS, "wait"]).arg(stage.join("stats"))).ready();
     let told = run(["doctor", "--json", "--pid", &target.pid().to_string()]);
     let told: serde_json::Value =

@@ -10,7 +10,7 @@
 //! *Waiting.* Nothing waits for a time to pass; every wait is for a condition, and gives up after two minutes. The
 //! targets log what they did, stand still while they are looked at, and stop or go on when told to.
 //!
-//! *Oracles.* The Go runtime's own page trace and `runtime.MemStats`, the log of the program itself (`acts.c`, checked once against `perf record -e exceptions:*` on 5,621 faults of 67
+//! *Oracles.* The Go runtime's own traces and `runtime.MemStats`, the log of the program itself (`acts.c`, checked once against `perf record -e exceptions:*` on 5,621 faults of 67
 //! threads and processes), `strace`, `/proc/PID/smaps_rollup`, `/proc/PID/pagemap`, and the recorder's own file descriptors.
 //!
 //! *Machine-wide settings* (khugepaged's pace, a tmpfs, a cgroup) are undone by a guard, also when a test fails.
@@ -57,5 +57,11 @@ mod toolchain;
 mod go_heap;
 
 mod objects;
+
+mod go_traces;
+
+mod go_spans;
+
+mod go_silence;
 
 mod damage;

@@ -109,6 +109,11 @@ impl Recorder {
         await_line(&self.stderr, "recording", "the recorder");
     }
 
+    /// Waits for a line on its stderr, and returns it with all lines before it.
+    pub fn await_line(&self, start: &str) -> Vec<String> {
+        await_line(&self.stderr, start, "the recorder")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -1,16 +1,19 @@
 // A Go program that keeps its page heap busy: blocks of many sizes, and goroutines with deep stacks, come and go.
 //
-// usage: heap ROUNDS now|wait FILE
+// usage: heap ROUNDS now|wait FILE [TRACE]
 //
-// "wait": prints "ready", acts after one byte on stdin, prints "done", and ends after a second byte. "now": acts and ends.
-// When it has acted it writes into FILE what the runtime's own books say, in bytes, and between which two moments (of the
-// kernel's monotonic clock, ns) they said it: "HeapInuse StackInuse HeapReleased FROM TO".
+// "wait": prints "ready"; after one byte on stdin takes one block and prints "took"; after a second acts and prints "done";
+// ends after a third. "now": acts and ends. Just before it acts and when it has acted it writes into FILE what the runtime's
+// own books say, in bytes, and between which two moments (of the kernel's monotonic clock, ns) they said it: a line
+// "HeapInuse StackInuse HeapReleased FROM TO". It traces itself (runtime/trace) into TRACE meanwhile, from before it acts
+// until after the last TO.
 package main
 
 import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/trace"
 	"strconv"
 	"sync"
 	"syscall"
@@ -18,6 +21,9 @@ import (
 )
 
 var kept [512][]byte
+
+// Pages of these come from what a P puts aside for itself.
+var pages [300][]byte
 
 func deep(n int) byte {
 	var block [512]byte
@@ -59,25 +65,24 @@ func now() uint64 {
 	return uint64(at.Sec)*1e9 + uint64(at.Nsec)
 }
 
-func main() {
-	rounds, _ := strconv.Atoi(os.Args[1])
-	wait := os.Args[2] == "wait"
-	var one [1]byte
-	act(rounds / 4)
-	if wait {
-		os.Stdout.Write([]byte("ready\n"))
-		os.Stdin.Read(one[:])
-	}
-	act(rounds)
-	debug.SetGCPercent(-1)
-	file, err := os.Create(os.Args[3])
+func create(name string) *os.File {
+	file, err := os.Create(name)
+	check(err)
+	return file
+}
+
+func check(err error) {
 	if err != nil {
 		panic(err)
 	}
-	// All that is needed for telling is there before the figures are taken.
-	var stats runtime.MemStats
-	buffer := make([]byte, 0, 4096)
-	file.Write([]byte(" "))
+}
+
+// All that is needed for telling is there before the figures are taken.
+var stats runtime.MemStats
+var line [256]byte
+
+func tell(file *os.File) {
+	buffer := line[:0]
 	now()
 	from := now()
 	runtime.ReadMemStats(&stats)
@@ -86,9 +91,33 @@ func main() {
 		buffer = strconv.AppendUint(buffer, figure, 10)
 		buffer = append(buffer, ' ')
 	}
-	file.Write(buffer)
-	if wait {
-		os.Stdout.Write([]byte("done\n"))
-		os.Stdin.Read(one[:])
+	file.Write(append(buffer, '\n'))
+}
+
+func main() {
+	rounds, _ := strconv.Atoi(os.Args[1])
+	file := create(os.Args[3])
+	var one [1]byte
+	await := func(said string) {
+		if os.Args[2] == "wait" {
+			os.Stdout.Write([]byte(said))
+			os.Stdin.Read(one[:])
+		}
 	}
+	act(rounds / 4)
+	for i := range pages {
+		pages[i] = make([]byte, 8192)
+	}
+	await("ready\n")
+	kept[0] = make([]byte, 1<<20)
+	await("took\n")
+	tell(file)
+	if len(os.Args) > 4 {
+		check(trace.Start(create(os.Args[4])))
+		defer trace.Stop()
+	}
+	act(rounds)
+	debug.SetGCPercent(-1)
+	tell(file)
+	await("done\n")
 }

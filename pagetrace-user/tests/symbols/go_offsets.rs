@@ -10,13 +10,14 @@ use pagetrace_user::symbols::go::plan;
 
 use super::toolchain::{PLAIN, VERSIONS, build, build_with, folder, go, output};
 
-/// The members in the order of [`GoOffsets`]' fields.
-const MEMBERS: [&str; 12] = [
+/// The members in the order of [`GoOffsets`]' fields, and those of the structure whose form the readers know.
+const MEMBERS: [&str; 16] = [
     "g.m",
     "g.goid",
     "m.curg",
     "m.p",
     "p.id",
+    "p.pcache",
     "mspan.startAddr",
     "mspan.npages",
     "mspan.spanclass",
@@ -24,6 +25,9 @@ const MEMBERS: [&str; 12] = [
     "mspan.elemsize",
     "mheap.pages",
     "mheap.allspans",
+    "pageCache.base",
+    "pageCache.cache",
+    "pageCache.scav",
 ];
 
 /// Those that touch the heap or the scheduler.
@@ -36,8 +40,8 @@ const EXPERIMENTS: [(&str, &str); 6] = [
     ("1.27.3", "norandomizedheapbase64"),
 ];
 
-fn in_order(of: &GoOffsets) -> [u32; 12] {
-    let GoOffsets { g_m, g_goid, m_curg, m_p, p_id, span_start, span_pages, span_class, .. } = *of;
+fn in_order(of: &GoOffsets) -> [u32; 16] {
+    let GoOffsets { g_m, g_goid, m_curg, m_p, p_id, p_page_cache, span_start, span_pages, span_class, .. } = *of;
     let GoOffsets { span_state, span_elem_size, heap_pages, heap_all_spans, .. } = *of;
     [
         g_m,
@@ -45,6 +49,7 @@ fn in_order(of: &GoOffsets) -> [u32; 12] {
         m_curg,
         m_p,
         p_id,
+        p_page_cache,
         span_start,
         span_pages,
         span_class,
@@ -52,6 +57,9 @@ fn in_order(of: &GoOffsets) -> [u32; 12] {
         span_elem_size,
         heap_pages,
         heap_all_spans,
+        0,
+        8,
+        16,
     ]
 }
 
@@ -66,7 +74,7 @@ fn reader() -> PathBuf {
     program
 }
 
-fn told(program: &Path) -> [u32; 12] {
+fn told(program: &Path) -> [u32; 16] {
     let lines = output(Command::new(&*READER).arg(program).args(MEMBERS));
     let found: BTreeMap<&str, u32> =
         lines.lines().map(|line| line.split_once(' ').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect();

@@ -8,23 +8,6 @@ use std::sync::Mutex;
 /// Every toolchain.
 pub const VERSIONS: [&str; 8] = ["1.19.8", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
 
-/// Uses the heap and the collector, and nothing but the runtime.
-const PROGRAM: &str = "\
-package main
-
-import \"runtime\"
-
-var kept [][]byte
-
-func main() {
-\tfor i := 0; i < 100; i++ {
-\t\tkept = append(kept, make([]byte, 1<<16))
-\t}
-\truntime.GC()
-\tprintln(len(kept), runtime.Version())
-}
-";
-
 /// How a program is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -77,14 +60,19 @@ pub fn build(version: &str, way: Way, stripped: bool) -> PathBuf {
 
 /// The same with experiments (`GOEXPERIMENT`).
 pub fn build_with(version: &str, way: Way, stripped: bool, experiment: &str) -> PathBuf {
-    let name = format!("{}{}{experiment}", way.name, if stripped { "-stripped" } else { "" });
-    let program = folder(version).join(&name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/symbols/some.go");
+    build_file(version, &source, way, stripped, experiment)
+}
+
+/// Builds a program of a file of Go, with experiments or `""`.
+pub fn build_file(version: &str, source: &Path, way: Way, stripped: bool, experiment: &str) -> PathBuf {
+    let what = source.file_stem().unwrap().to_str().unwrap();
+    let name = format!("{what}-{}{}{experiment}", way.name, if stripped { "-stripped" } else { "" });
+    let program = folder(version).join(name);
     let mut built = BUILDING.lock().unwrap();
     if built.contains(&program) {
         return program;
     }
-    let source = folder(version).join(format!("{name}.go"));
-    fs::write(&source, PROGRAM).unwrap();
     let mut command = go(version);
     command.env("CGO_ENABLED", if way.cgo { "1" } else { "0" });
     if !experiment.is_empty() {
@@ -92,41 +80,25 @@ pub fn build_with(version: &str, way: Way, stripped: bool, experiment: &str) -> 
     }
     command.arg("build").args(way.flags);
     command.arg(format!("-ldflags={} {}", way.linker, if stripped { "-s -w" } else { "" }));
-    output(command.arg("-o").arg(&program).arg(&source));
+    output(command.arg("-o").arg(&program).arg(source));
     built.push(program.clone());
     program
 }
 
-/// Builds a program of a file of Go, with experiments or `""`.
-pub fn build_file(version: &str, source: &Path, experiment: &str) -> PathBuf {
-    let name = format!("{}{experiment}", source.file_stem().unwrap().to_str().unwrap());
-    let program = folder(version).join(&name);
-    let mut built = BUILDING.lock().unwrap();
-    if !built.contains(&program) {
-        let mut command = go(version);
-        command.env("CGO_ENABLED", "0");
-        if !experiment.is_empty() {
-            command.env("GOEXPERIMENT", experiment);
-        }
-        output(command.args(["build", "-o"]).arg(&program).arg(source));
-        built.push(program.clone());
-    }
-    program
-}
-
-/// The address of every function, by Go's own nm.
+/// The address of every function and variable, by Go's own nm.
 pub fn addresses(version: &str, program: &Path) -> std::collections::HashMap<String, u64> {
     output(go(version).args(["tool", "nm"]).arg(program))
         .lines()
         .filter_map(|line| {
             let (address, rest) = line.trim_start().split_once(' ')?;
             let (kind, name) = rest.trim_start().split_once(' ')?;
-            (kind.eq_ignore_ascii_case("t")).then(|| (name.to_owned(), u64::from_str_radix(address, 16).unwrap()))
+            matches!(kind, "T" | "t" | "D" | "d" | "B" | "b")
+                .then(|| (name.to_owned(), u64::from_str_radix(address, 16).unwrap()))
         })
         .collect()
 }
 
-/// The same program with its section headers gone.
+/// The bytes of a program, with its section headers gone.
 pub fn without_sections(program: &Path) -> Vec<u8> {
     let mut bytes = fs::read(program).unwrap();
     bytes[0x28..0x30].fill(0);

@@ -71,6 +71,7 @@ pub fn trailer(events: &[Event]) -> Trailer {
         late: 2,
         recursion_misses: vec![("mm_page_free".to_owned(), 3)],
         frames_unjoined: 1,
+        notes: Vec::new(),
     }
 }
 

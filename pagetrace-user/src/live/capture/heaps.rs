@@ -6,7 +6,7 @@ use crate::event::{Body, HeapRun, Start, Why};
 use crate::live::capture::Capture;
 use crate::live::decode::{What, decode};
 use crate::live::merge::Words;
-use crate::live::spans;
+use crate::live::spans::{self, Contents};
 use crate::live::target::Target;
 use crate::units::Nanos;
 
@@ -43,8 +43,9 @@ impl Capture {
         else {
             return false;
         };
+        let Some(attached) = target.heap.attached.clone() else { return false };
         let before: Vec<HeapRun> = target.heap.recent.iter().map(|(_, run)| *run).collect();
-        let rows = spans::read(pid, root, &offsets);
+        let contents = spans::read(pid, root, &offsets, &attached.all_ps);
         // What came while it was read puts the reading right, before it comes into the file itself.
         let mut held: Vec<(Nanos, Words)> = Vec::new();
         self.merge.settle(&mut |ts, words| held.push((ts, *words)));
@@ -57,11 +58,19 @@ impl Capture {
                 meanwhile.push(run);
             }
         }
-        match rows {
-            Ok(rows) => {
+        match contents {
+            Ok(Contents { rows, is_whole }) => {
+                if !is_whole {
+                    self.route.notes.push(format!(
+                        "the list of the Ps of process {pid} was not found: up to 64 pages that each had put aside when its page \
+                         heap was read count as having memory"
+                    ));
+                }
                 if let Some(target) = self.route.targets.get_mut(&index) {
                     target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
-                    for row in spans::settle(&rows, &before, &meanwhile) {
+                    let rows = spans::settle(&rows, &before, &meanwhile);
+                    target.heap.silence.read(at, &rows);
+                    for row in rows {
                         let body = Body::BaselineHeap { addr: row.addr, pages: row.pages, state: row.state };
                         target.push_own(at, 0, body, &self.route.writer);
                     }

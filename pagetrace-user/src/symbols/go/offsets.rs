@@ -4,7 +4,7 @@
 //! A release candidate, a development version and one newer than the last row may differ from all of them, and an
 //! experiment may change any structure: they are [`Unverified`], and whoever asks decides what to do without.
 //!
-//! NOTE: Go 1.20 alone was not compared, for want of a toolchain. Its `g`, `m` and first half of `mspan` are those of
+//! NOTE: Go 1.20 alone was not compared, for want of a toolchain. Its `g`, `m`, `p` and first half of `mspan` are those of
 //! 1.19 and 1.21, which agree; the rest is counted from its source: `mspan` has no `pinnerBits` yet, `mheap` no padding
 //! before `pages`, and `pageAlloc.scav` is the shortest of all (the index of 1.19, and `released`).
 
@@ -24,6 +24,9 @@ pub struct GoOffsets {
     pub m_p: u32,
     /// `p.id`, four bytes.
     pub p_id: u32,
+    /// `p.pcache`, a structure of three times eight bytes: the first page's address, which of 64 pages are free, which of
+    /// them were given back.
+    pub p_page_cache: u32,
     /// `mspan.startAddr`, eight bytes.
     pub span_start: u32,
     /// `mspan.npages`, eight bytes.
@@ -62,6 +65,7 @@ const COMMON: GoOffsets = GoOffsets {
     m_curg: 0xc0,
     m_p: 0xd0,
     p_id: 0,
+    p_page_cache: 0x48,
     span_start: 0x18,
     span_pages: 0x20,
     span_class: 0x62,
@@ -77,11 +81,11 @@ const ROWS: &[(u32, GoOffsets)] = &[
     (20, GoOffsets { heap_all_spans: 0x10120, ..COMMON }),
     (21, GoOffsets { span_class: 0x6a, span_state: 0x6b, span_elem_size: 0x70, ..COMMON }),
     (22, COMMON),
-    (23, GoOffsets { g_goid: 0xa0, ..COMMON }),
-    (24, GoOffsets { g_goid: 0xa0, ..COMMON }),
-    (25, GoOffsets { m_curg: 0xb8, m_p: 0xc8, ..COMMON }),
-    (26, GoOffsets { m_curg: 0xb8, ..COMMON }),
-    (NEWEST, GoOffsets { m_curg: 0xb8, ..COMMON }),
+    (23, GoOffsets { g_goid: 0xa0, p_page_cache: 0x40, ..COMMON }),
+    (24, GoOffsets { g_goid: 0xa0, p_page_cache: 0x40, ..COMMON }),
+    (25, GoOffsets { m_curg: 0xb8, m_p: 0xc8, p_page_cache: 0x40, ..COMMON }),
+    (26, GoOffsets { m_curg: 0xb8, p_page_cache: 0x40, ..COMMON }),
+    (NEWEST, GoOffsets { m_curg: 0xb8, p_page_cache: 0x40, ..COMMON }),
 ];
 
 /// Experiments, or without `no` their absence, that leave these structures as they are: compared in a release that has
