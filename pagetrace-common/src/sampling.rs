@@ -59,3 +59,31 @@ const fn small(x: u64) -> u64 {
     let cube = (square * (x >> 8)) >> 32;
     x - square / 2 + cube / 6
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CERTAIN, LONGEST_PERIOD, chance, is_sampled};
+
+    /// As near to 1 - e^(-size / period) as no estimate will ever notice.
+    #[test]
+    fn chances() {
+        for period in [1, 7, 1024, 4096, 65_536, 512 << 10, 1 << 20, 64 << 20, LONGEST_PERIOD] {
+            for size in (0..36).flat_map(|bit: u32| [1_u64 << bit, (1 << bit) + 1, (1 << bit) * 3 / 2]) {
+                let truth = -(-(size as f64) / period as f64).exp_m1();
+                let found = chance(size, period) as f64 / CERTAIN as f64;
+                assert!((found / truth - 1.0).abs() < 1e-4, "{size} of {period}: {found} for {truth}");
+            }
+            assert_eq!(chance(0, period), 0);
+            assert_eq!(chance(u64::MAX, period), CERTAIN);
+        }
+    }
+
+    #[test]
+    fn decisions() {
+        assert!([0, 1, u64::MAX].iter().all(|random| is_sampled(0, 0, *random) && is_sampled(1 << 40, 1, *random)));
+        // One of 65,536 bytes with a period of that many: 63.2 of 100.
+        let samples = (0..100).filter(|part| is_sampled(65_536, 65_536, u64::MAX / 100 * part)).count();
+        assert_eq!(samples, 64);
+        assert!(!is_sampled(1, LONGEST_PERIOD, u64::MAX));
+    }
+}

@@ -260,6 +260,14 @@ mod tests {
         assert_eq!(options.ring, Bytes(8 << 20));
         assert_eq!(options.spin_time, Duration::from_micros(50));
         assert_eq!(options.max_loss, 0);
+        assert_eq!(options.objects, None);
+    }
+
+    #[test]
+    fn objects() {
+        assert_eq!(read(&["--pid", "42", "--objects"]).unwrap().objects, Some(Bytes(512 << 10)));
+        assert_eq!(read(&["--pid", "42", "--objects", "--sample", "1M"]).unwrap().objects, Some(Bytes(1 << 20)));
+        assert_eq!(read(&["--pid", "42", "--sample", "1M"]).unwrap_err().code, Code::Usage);
     }
 
     #[test]
@@ -270,6 +278,9 @@ mod tests {
             "--pid",
             "8,7",
             "-f",
+            "--objects",
+            "--sample",
+            "0",
             "-d",
             "30s",
             "-o",
@@ -293,6 +304,7 @@ mod tests {
         assert!(matches!(options.select, Select::Pids(pids) if pids == [Pid(7), Pid(8)]));
         assert!(options.follow && options.force && options.json && options.quiet);
         assert!(options.one_ring && options.wake_ups && options.padded);
+        assert_eq!(options.objects, Some(Bytes(0)));
         assert_eq!(options.duration, Some(Duration::from_secs(30)));
         assert_eq!(options.directory, Path::new("/tmp/x"));
         assert_eq!(options.prefix.as_deref(), Some("before"));

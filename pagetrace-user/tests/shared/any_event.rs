@@ -5,8 +5,8 @@
 #![allow(dead_code, reason = "no test crate needs all of it")]
 
 use pagetrace_user::event::{
-    Access, Actor, Body, Call, Event, FileId, HeapAct, HeapRun, HeapState, Layer, Member, Scan, ScanKind, Span,
-    SpanKind, Start, Why,
+    Access, Actor, Body, Call, CallCount, Event, FileId, HeapAct, HeapRun, HeapState, Layer, LibraryId, Member, Object,
+    ObjectAct, ObjectCall, Scan, ScanKind, Span, SpanKind, Start, Who, Why,
 };
 use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
@@ -137,6 +137,26 @@ fn heap() -> BoxedStrategy<Body> {
     .boxed()
 }
 
+/// Any of the object layer.
+fn object() -> BoxedStrategy<Body> {
+    let who = || {
+        let library = prop_oneof![6 => 0u8..3, 1 => any::<u8>()];
+        (word(ObjectCall::ALL), library).prop_map(|(call, library)| Who { call, library: LibraryId(library) })
+    };
+    let bytes = prop_oneof![2 => Just(0), 6 => 1u64..5000, 1 => number()].prop_map(Bytes);
+    prop_oneof![
+        8 => (word(ObjectAct::ALL), number(), bytes.clone(), who(), any::<bool>())
+            .prop_map(|(act, addr, bytes, who, moves)| Body::Object(Object { act, addr, bytes, who, moves })),
+        1 => (any::<u8>(), text(), text())
+            .prop_map(|(id, name, path)| Body::Library { id: LibraryId(id), name, path }),
+        1 => (who(), number(), bytes, number(), number()).prop_map(|(who, calls, bytes, nested, failed)| Body::Calls {
+            who,
+            count: CallCount { calls, bytes, nested, failed }
+        }),
+    ]
+    .boxed()
+}
+
 /// Any of the task layer, and any from the recorder.
 fn other() -> BoxedStrategy<Body> {
     prop_oneof![
@@ -171,7 +191,7 @@ fn other() -> BoxedStrategy<Body> {
 
 /// Any event, at any time.
 pub fn any_event() -> impl Strategy<Value = Event> {
-    let body = prop_oneof![vma(), page(), page(), other(), heap()];
+    let body = prop_oneof![vma(), page(), page(), other(), heap(), object()];
     let ts = prop_oneof![8 => 0u64..5000, 1 => any::<u64>()];
     let cpu = prop_oneof![8 => 0u16..3, 1 => any::<u16>()];
     let tid = prop_oneof![8 => 100u32..104, 1 => any::<u32>()];
