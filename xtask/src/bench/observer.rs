@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -65,6 +65,28 @@ pub struct Outcome {
     pub peak_bytes: u64,
 }
 
+impl Tool {
+    /// Ends it. The CPU seconds of our other children until then, and how it ended.
+    fn end(self, child: &mut Child) -> Result<(f64, ExitStatus)> {
+        loop {
+            // The shell's own `kill`: the program of that name need not be installed.
+            capture(Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]))?;
+            let others = ended_children_cpu_seconds()?;
+            // bpftrace misses a signal that comes while it is not waiting for events. To the others a second one is an abort.
+            if !matches!(self, Tool::Bpftrace | Tool::BpftraceCount(_)) {
+                return Ok((others, child.wait()?));
+            }
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(1) {
+                if let Some(status) = child.try_wait()? {
+                    return Ok((others, status));
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
 impl Observer {
     /// Starts the tool and waits until it watches these processes. `program` is pagetrace-user; `directory` is made
     /// anew for the tool's files.
@@ -92,10 +114,7 @@ impl Observer {
         let mut outcome = Outcome::default();
         let Some(mut running) = self.running else { return Ok(outcome) };
         outcome.peak_bytes = peak_bytes(running.child.id());
-        // The shell's own `kill`: the program of that name need not be installed.
-        capture(Command::new("sh").args(["-c", &format!("kill -INT {}", running.child.id())]))?;
-        let others = ended_children_cpu_seconds()?;
-        let status = running.child.wait()?;
+        let (others, status) = self.tool.end(&mut running.child)?;
         outcome.cpu_seconds = (ended_children_cpu_seconds()? - others - running.cpu_to_start).max(0.0);
         let said = running.said.join().unwrap_or_default();
 
