@@ -6,6 +6,8 @@
 //! *Purpose.* Where no point tells both the pages and what they are for (Go 1.19), one a little earlier in the same thread
 //! tells the latter ([`record::HEAP_PURPOSE`]); like the entry of a call it only notes, and is not counted.
 //! *Filter.* A point fires in every process that maps the file; only wanted address spaces emit.
+//! *Cost.* Each read of the process's memory costs as much as writing the record, however long it is: what lies together
+//! is read together.
 
 use aya_ebpf::{
     EbpfContext,
@@ -21,6 +23,10 @@ use pagetrace_common::{
 use crate::{emit::Hook, maps::HEAP_LAYOUTS, owner, task};
 
 type Layout = [u64; heap_layout::COUNT];
+
+/// Words of an `mspan` that are read at once, from its start on to its class; and of an `m`, from `curg` to `p`.
+const SPAN_WORDS: usize = 11;
+const M_WORDS: usize = 4;
 
 #[uprobe]
 pub fn pt_heap(ctx: ProbeContext) -> u32 {
@@ -79,9 +85,11 @@ fn read(ctx: &ProbeContext, point: u64) -> Option<[u64; 5]> {
     let (mut heap, mut told) = (0, 0);
     let (address, amount) = match cookie::flags(point) & record::HEAP_VERB {
         record::HEAP_FREE => {
-            let class: u8 = user(bx + layout[heap_layout::SPAN_CLASS])?;
-            (heap, told) = (ax, span(cx, class.into()));
-            (user(bx + layout[heap_layout::SPAN_START])?, user(bx + layout[heap_layout::SPAN_PAGES])?)
+            let from = layout[heap_layout::SPAN_START];
+            let fields: [u64; SPAN_WORDS] = user(bx + from)?;
+            let class = field(&fields, from, layout[heap_layout::SPAN_CLASS])? & 0xff;
+            (heap, told) = (ax, span(cx, class));
+            (fields[0], field(&fields, from, layout[heap_layout::SPAN_PAGES])?)
         }
         record::HEAP_INIT => {
             // SAFETY: as above.
@@ -97,25 +105,22 @@ fn read(ctx: &ProbeContext, point: u64) -> Option<[u64; 5]> {
         _ => (bx, cx),
     };
     let m: u64 = user(g + layout[heap_layout::G_M])?;
-    Some([address, amount, processor(m, layout)? | told << 32, goroutine(m, layout)?, heap])
+    let from = layout[heap_layout::M_CURG];
+    let fields: [u64; M_WORDS] = user(m + from)?;
+    let p = field(&fields, from, layout[heap_layout::M_P])?;
+    // The number of the scheduler's P that the thread holds, plus 1; 0: it holds none.
+    let processor = if p == 0 { 0 } else { u64::from(user::<u32>(p + layout[heap_layout::P_ID])?) + 1 };
+    // The number of the goroutine that the thread runs or works for; 0: none.
+    let goroutine = if fields[0] == 0 { 0 } else { user(fields[0] + layout[heap_layout::G_GOID])? };
+    Some([address, amount, processor | told << 32, goroutine, heap])
 }
 
-/// The number of the scheduler's P that the thread holds, plus 1; 0: it holds none.
+/// The field at `offset` of a structure whose words were read from the offset `from` on; `None`: it lies outside.
 #[inline(always)]
-fn processor(m: u64, layout: &Layout) -> Option<u64> {
-    let p: u64 = user(m + layout[heap_layout::M_P])?;
-    if p == 0 {
-        return Some(0);
-    }
-    let id: u32 = user(p + layout[heap_layout::P_ID])?;
-    Some(u64::from(id) + 1)
-}
-
-/// The number of the goroutine that the thread runs or works for; 0: none.
-#[inline(always)]
-fn goroutine(m: u64, layout: &Layout) -> Option<u64> {
-    let g: u64 = user(m + layout[heap_layout::M_CURG])?;
-    if g == 0 { Some(0) } else { user(g + layout[heap_layout::G_GOID]) }
+fn field<const WORDS: usize>(words: &[u64; WORDS], from: u64, offset: u64) -> Option<u64> {
+    let distance = offset.wrapping_sub(from);
+    let word = *words.get((distance / 8) as usize)?;
+    Some(word >> (distance % 8 * 8))
 }
 
 /// Reads a value of the process's own memory; `None` where it is not there at once.

@@ -33,6 +33,8 @@ pub struct RecordOptions {
     pub padded: bool,
     /// Attach everything and want nothing, to measure what the attach points alone cost (`--empty`, hidden).
     pub empty: bool,
+    /// Attach to no page heap, to measure what its points cost (`--no-heap`, hidden).
+    pub no_heap: bool,
     /// How long to look at empty rings before sleeping (`--spin-time`).
     pub spin_time: Duration,
     /// Lost records that still count as success (`--max-loss`).

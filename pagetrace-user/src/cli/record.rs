@@ -127,6 +127,11 @@ pub struct RecordArgs {
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
     #[arg(env = "PAGETRACE_EMPTY", hide_env = true, hide = true)]
     empty: bool,
+
+    /// Attach to no page heap, to measure what its points cost
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_NO_HEAP", hide_env = true, hide = true)]
+    no_heap: bool,
 }
 
 impl RecordArgs {
@@ -158,6 +163,7 @@ impl RecordArgs {
             wake_ups: self.wake_ups,
             padded: self.padded,
             empty: self.empty,
+            no_heap: self.no_heap,
             spin_time: self.spin_time,
             max_loss: self.max_loss,
             json: self.json,
@@ -293,6 +299,7 @@ mod tests {
             "--one-ring",
             "--wake-ups",
             "--padded",
+            "--no-heap",
             "--spin-time",
             "0us",
             "--max-loss",
@@ -303,7 +310,7 @@ mod tests {
         .unwrap();
         assert!(matches!(options.select, Select::Pids(pids) if pids == [Pid(7), Pid(8)]));
         assert!(options.follow && options.force && options.json && options.quiet);
-        assert!(options.one_ring && options.wake_ups && options.padded);
+        assert!(options.one_ring && options.wake_ups && options.padded && options.no_heap);
         assert_eq!(options.objects, Some(Bytes(0)));
         assert_eq!(options.duration, Some(Duration::from_secs(30)));
         assert_eq!(options.directory, Path::new("/tmp/x"));

@@ -50,6 +50,7 @@ type FileKey = (u64, u64, u64, i128);
 
 /// The programs seen so far.
 pub struct Heaps {
+    wanted: bool,
     /// Points stand in every process that runs the file.
     everyone: bool,
     plans: HashMap<FileKey, Option<Arc<GoPlan>>>,
@@ -59,7 +60,13 @@ pub struct Heaps {
 impl Heaps {
     #[must_use]
     pub fn new(everyone: bool) -> Heaps {
-        Heaps { everyone, plans: HashMap::new(), attached: HashMap::new() }
+        Heaps { wanted: true, everyone, plans: HashMap::new(), attached: HashMap::new() }
+    }
+
+    /// Attaches to none.
+    #[must_use]
+    pub fn none() -> Heaps {
+        Heaps { wanted: false, ..Heaps::new(false) }
     }
 
     /// Attaches to the page heap of a running process's program, if it has one that is known.
@@ -75,6 +82,9 @@ impl Heaps {
     }
 
     fn of_file(&mut self, kernel: &mut Kernel, path: &Path, scope: Scope) -> Option<Found> {
+        if !self.wanted {
+            return None;
+        }
         let meta = fs::metadata(path).ok()?;
         let changed = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
         let key = (meta.dev(), meta.ino(), meta.len(), changed);

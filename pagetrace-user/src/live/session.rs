@@ -208,9 +208,10 @@ impl Work {
         raise_file_limit();
         // A target at the same priority must not keep the rings from being drained.
         let _ = rustix::process::setpriority_process(None, -15);
-        let heaps = Heaps::new(options.follow || !matches!(options.select, Select::Pids(_)));
-        let everyone = !matches!(options.select, Select::Pids(_) | Select::Command(_));
-        let objects = Objects::new(options.objects.map(|period| period.0), everyone);
+        let everyone = options.follow || !matches!(options.select, Select::Pids(_));
+        let heaps = if options.no_heap { Heaps::none() } else { Heaps::new(everyone) };
+        let system_wide = !matches!(options.select, Select::Pids(_) | Select::Command(_));
+        let objects = Objects::new(options.objects.map(|period| period.0), system_wide);
         let mut capture = Capture::new(kernel, merge, route, (heaps, objects), (zero, options.spin_time));
         let mut command = match self.begin(&mut capture, stopped.as_ref()) {
             Ok(()) => stopped.map(Stopped::go).transpose()?,

@@ -1,10 +1,12 @@
-//! `cargo xtask bench [--quick]`: what recording costs, as ratios of one run.
+//! `cargo xtask bench [--quick] [--go]`: what recording costs, as ratios of one run; with `--go` Go programs alone.
 //!
 //! Machines differ and other work disturbs, so tools take turns: each run measures every tool once, what a tool adds is
 //! its figure less the same run's figure with nobody watching, and the median over the runs is printed.
 //!
 //! Units: ns an act, bytes an event, CPU seconds a million events.
 
+mod go;
+mod go_program;
 mod observer;
 mod workload;
 
@@ -17,7 +19,7 @@ use std::thread;
 use anyhow::{Result, bail, ensure};
 
 use crate::process::{cargo, is_root, show, target_directory};
-use crate::setup;
+use crate::{setup, toolchains};
 use observer::{Observer, Outcome, Tool};
 use workload::{Act, Program, Workload};
 
@@ -30,6 +32,9 @@ const GOAL_OF_PERF: f64 = 1.0 / 8.0;
 const GOAL_BYTES_AN_EVENT: f64 = 6.0;
 const GOAL_CPU_SECONDS_A_MILLION: f64 = 0.3;
 const GOAL_BYSTANDER_NS: f64 = 50.0;
+/// What recording may add to the CPU time of a Go program with 60,000 events of its page heap a second, and of a server.
+const GOAL_GO_PAGES_PERCENT: f64 = 8.0;
+const GOAL_GO_SERVER_PERCENT: f64 = 1.0;
 
 /// Everything a measurement needs.
 struct Bench {
@@ -51,13 +56,16 @@ struct Sample {
 }
 
 pub fn bench(arguments: &[OsString]) -> Result<()> {
-    let runs = match arguments {
-        [] => RUNS,
-        [quick] if quick == "--quick" => QUICK_RUNS,
-        _ => bail!("usage: cargo xtask bench [--quick]"),
-    };
+    let (mut runs, mut only_go) = (RUNS, false);
+    for argument in arguments {
+        match argument.to_str() {
+            Some("--quick") => runs = QUICK_RUNS,
+            Some("--go") => only_go = true,
+            _ => bail!("usage: cargo xtask bench [--quick] [--go]"),
+        }
+    }
     ensure!(is_root(), "measuring needs root, as recording does\n  fix:  sudo -E env \"PATH=$PATH\" cargo xtask bench");
-    setup::setup(&[setup::BUILD, setup::BENCH])?;
+    setup::setup(&[setup::BUILD, setup::BENCH, toolchains::NEEDS_OF_ONE])?;
     show(cargo("build")?.args(["--release", "--locked", "--quiet", "--package", "pagetrace-user"]))?;
 
     let target = target_directory()?;
@@ -71,16 +79,18 @@ pub fn bench(arguments: &[OsString]) -> Result<()> {
         cpu: thread::available_parallelism()?.get() - 1,
     };
     println!("medians of {runs} alternating runs");
-    let touch = bench.page_touch()?;
-    let bystander = bench.bystander()?;
-    bench.choices()?;
-    bench.malloc()?;
+    let pages = if only_go { None } else { Some(bench.pages()?) };
+    let go = bench.go()?;
 
     println!("\ngoals");
-    goal("one page touch, of what perf adds", touch.of_perf, GOAL_OF_PERF, "");
-    goal("bytes an event", touch.bytes_an_event, GOAL_BYTES_AN_EVENT, "");
-    goal("recorder CPU a million events", touch.cpu_seconds_a_million, GOAL_CPU_SECONDS_A_MILLION, "s");
-    goal("bystander's system call", bystander, GOAL_BYSTANDER_NS, "ns");
+    if let Some((touch, bystander)) = pages {
+        goal("one page touch, of what perf adds", touch.of_perf, GOAL_OF_PERF, "");
+        goal("bytes an event", touch.bytes_an_event, GOAL_BYTES_AN_EVENT, "");
+        goal("recorder CPU a million events", touch.cpu_seconds_a_million, GOAL_CPU_SECONDS_A_MILLION, "s");
+        goal("bystander's system call", bystander, GOAL_BYSTANDER_NS, "ns");
+    }
+    goal("page-heavy Go program", go.page_heavy * 100.0, GOAL_GO_PAGES_PERCENT, "%");
+    goal("HTTP server in Go", go.server * 100.0, GOAL_GO_SERVER_PERCENT, "%");
     Ok(())
 }
 
@@ -92,6 +102,15 @@ struct Touch {
 }
 
 impl Bench {
+    /// All but Go programs; what our recorder adds to a page, and to a bystander's system call in ns.
+    fn pages(&self) -> Result<(Touch, f64)> {
+        let touch = self.page_touch()?;
+        let bystander = self.bystander()?;
+        self.choices()?;
+        self.malloc()?;
+        Ok((touch, bystander))
+    }
+
     /// What each tool adds to the first touch of a page, and what it has on disk of it.
     fn page_touch(&self) -> Result<Touch> {
         let tools = [
@@ -288,9 +307,14 @@ fn added(samples: &[Sample], bare: &[Sample], figure: usize) -> f64 {
 
 /// The middle one; of an even number the upper of the two.
 fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    quartile(figures, 2)
+}
+
+/// The figure that has this many quarters of them below it.
+fn quartile(figures: impl Iterator<Item = f64>, quarters: usize) -> f64 {
     let mut sorted: Vec<f64> = figures.collect();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    sorted.get(sorted.len() * quarters / 4).copied().unwrap_or(f64::NAN)
 }
 
 fn goal(what: &str, here: f64, goal: f64, unit: &str) {

@@ -2,8 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub enum Tool {
     PagetraceAll,
     Perf,
     Bpftrace,
+    /// bpftrace, counting how often a process comes to these instructions.
+    BpftraceCount([u64; 3]),
 }
 
 /// A tool that watches.
@@ -50,6 +53,8 @@ struct Running {
 #[derive(Clone, Copy, Default)]
 pub struct Outcome {
     pub events: u64,
+    /// Those of them in which a page heap gave out, took or gave back pages.
+    pub heap_events: u64,
     /// Events that the tool says it lost.
     pub lost: u64,
     /// Bytes on disk.
@@ -58,6 +63,28 @@ pub struct Outcome {
     pub cpu_seconds: f64,
     /// Peak resident memory of the tool in bytes.
     pub peak_bytes: u64,
+}
+
+impl Tool {
+    /// Ends it. The CPU seconds of our other children until then, and how it ended.
+    fn end(self, child: &mut Child) -> Result<(f64, ExitStatus)> {
+        loop {
+            // The shell's own `kill`: the program of that name need not be installed.
+            capture(Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]))?;
+            let others = ended_children_cpu_seconds()?;
+            // bpftrace misses a signal that comes while it is not waiting for events. To the others a second one is an abort.
+            if !matches!(self, Tool::Bpftrace | Tool::BpftraceCount(_)) {
+                return Ok((others, child.wait()?));
+            }
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(1) {
+                if let Some(status) = child.try_wait()? {
+                    return Ok((others, status));
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
 }
 
 impl Observer {
@@ -77,6 +104,7 @@ impl Observer {
             Tool::PagetraceAll => Some(start_pagetrace(Command::new(program).arg("--all"), directory)?),
             Tool::Perf => Some(start_perf(directory)?),
             Tool::Bpftrace => Some(start_bpftrace(directory)?),
+            Tool::BpftraceCount(addresses) => Some(start_counting(directory, targets, addresses)?),
         };
         Ok(Observer { tool, program: program.to_path_buf(), directory: directory.to_path_buf(), running })
     }
@@ -86,10 +114,7 @@ impl Observer {
         let mut outcome = Outcome::default();
         let Some(mut running) = self.running else { return Ok(outcome) };
         outcome.peak_bytes = peak_bytes(running.child.id());
-        // The shell's own `kill`: the program of that name need not be installed.
-        capture(Command::new("sh").args(["-c", &format!("kill -INT {}", running.child.id())]))?;
-        let others = ended_children_cpu_seconds()?;
-        let status = running.child.wait()?;
+        let (others, status) = self.tool.end(&mut running.child)?;
         outcome.cpu_seconds = (ended_children_cpu_seconds()? - others - running.cpu_to_start).max(0.0);
         let said = running.said.join().unwrap_or_default();
 
@@ -112,6 +137,10 @@ impl Observer {
                 outcome.bytes = output.len() as u64;
                 outcome.events = output.iter().filter(|byte| **byte == b'\n').count() as u64;
                 outcome.lost = said.lines().filter_map(|line| number_after(line, "Lost ")).sum();
+            }
+            Tool::BpftraceCount(_) => {
+                let output = fs::read_to_string(self.directory.join("events"))?;
+                outcome.heap_events = output.lines().filter_map(|line| number_after(line, "@events:")).sum();
             }
         }
         fs::remove_dir_all(&self.directory)?;
@@ -159,6 +188,31 @@ fn start_bpftrace(directory: &Path) -> Result<Running> {
         // Whether it succeeds does not matter: starting it takes pages.
         let _ = Command::new("true").status();
         thread::sleep(Duration::from_millis(20));
+    }
+    running.cpu_to_start = running_cpu_seconds(running.child.id());
+    Ok(running)
+}
+
+/// Neither does it here: that a breakpoint (0xcc) stands in the process's text tells.
+fn start_counting(directory: &Path, targets: &[u32], addresses: [u64; 3]) -> Result<Running> {
+    let &[pid] = targets else { bail!("one process can be counted in") };
+    let points = addresses.map(|address| format!("uprobe:/proc/{pid}/exe:{address:#x}")).join(", ");
+    let script = format!("{points} {{ @events = count(); }}");
+    let mut command = Command::new("bpftrace");
+    command.arg("-o").arg(directory.join("events")).args(["-p", &pid.to_string(), "-e", &script]).stdout(Stdio::null());
+    let mut running = spawn(&mut command, |_| false)?.0;
+    let memory = File::open(format!("/proc/{pid}/mem"))?;
+    let begun = Instant::now();
+    for address in addresses {
+        let mut byte = [0];
+        loop {
+            memory.read_exact_at(&mut byte, address)?;
+            if byte == [0xcc] {
+                break;
+            }
+            ensure!(begun.elapsed() < PATIENCE && running.child.try_wait()?.is_none(), "bpftrace does not begin");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
     running.cpu_to_start = running_cpu_seconds(running.child.id());
     Ok(running)
@@ -218,11 +272,18 @@ fn count_traces(program: &Path, directory: &Path, outcome: &mut Outcome) -> Resu
         for line in BufReader::new(File::open(&dumped)?).lines() {
             last = line?;
             lines += 1;
+            outcome.heap_events += u64::from(is_heap_event(&last));
         }
         outcome.events += lines.saturating_sub(2);
         outcome.lost += number_after(&last, "\"dropped\":").context("the trailer has no losses")?;
     }
     Ok(())
+}
+
+/// Whether a line of a dump is one of the three verbs of a page heap.
+fn is_heap_event(line: &str) -> bool {
+    line.contains("\"layer\":\"heap\"")
+        && ["alloc", "free", "scav"].iter().any(|verb| line.contains(&format!("\"kind\":\"{verb}\"")))
 }
 
 /// The number that follows these words in a line, if they are there.

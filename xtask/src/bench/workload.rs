@@ -1,4 +1,4 @@
-//! The measured program: compiled here, started anew for each measurement, told when to do a round.
+//! The measured programs: compiled here, started anew for each measurement, told when to do a round.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -17,6 +17,7 @@ pub struct Workload {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+    said: String,
 }
 
 /// What it does in a round.
@@ -68,17 +69,32 @@ impl Program {
 
     fn start_under(&self, mut command: Command, act: Act, cpu: usize) -> Result<Workload> {
         command.arg(act.name()).arg(act.count().to_string()).arg(cpu.to_string());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let input = child.stdin.take().context("no stdin")?;
-        let output = BufReader::new(child.stdout.take().context("no stdout")?);
-        let mut workload = Workload { child, input, output };
-        // A tool around it may say something of its own first.
-        while workload.line()? != "ready" {}
-        Ok(workload)
+        Workload::start(&mut command)
     }
 }
 
 impl Workload {
+    /// Starts it, ready for a round.
+    pub fn start(command: &mut Command) -> Result<Workload> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let input = child.stdin.take().context("no stdin")?;
+        let output = BufReader::new(child.stdout.take().context("no stdout")?);
+        let mut workload = Workload { child, input, output, said: String::new() };
+        // It, or a tool around it, may say something first.
+        loop {
+            let line = workload.line()?;
+            if line == "ready" {
+                return Ok(workload);
+            }
+            workload.said = line;
+        }
+    }
+
+    /// The last that it said before it was ready.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

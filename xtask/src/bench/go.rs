@@ -1,0 +1,180 @@
+//! What recording costs Go programs: CPU time of the process, user and system, for the same work.
+//!
+//! The tools watch one live process in turn. Others at work on the machine only ever add to a round's time, so that the
+//! best of some rounds counts; and rounds that nobody watches stand before and after those of each tool: what it adds is its
+//! best against the mean of these two bests. The runtime's own page trace cannot be turned on in a live process, so that
+//! another process has it from its start.
+//!
+//! Units: ns of CPU a round; what is added, as a part of the CPU time of rounds that nobody watches.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::go_program::GoProgram;
+use super::observer::{Outcome, Tool};
+use super::workload::Workload;
+use super::{Bench, median, quartile};
+
+/// Processes that are measured in each run of the bench.
+const PROCESSES: usize = 2;
+
+/// Rounds of which the best counts.
+const ROUNDS: usize = 4;
+
+/// Blocks and requests a round: less than half a second.
+const BLOCKS: &str = "15000";
+const REQUESTS: &str = "15000";
+
+/// What recording adds, as a part.
+pub struct GoCost {
+    pub page_heavy: f64,
+    pub server: f64,
+}
+
+/// Who watches a round.
+#[derive(Clone, Copy)]
+enum Watched {
+    By(Tool),
+    /// The runtime watches itself.
+    ByItself,
+}
+
+/// The two builds of the program.
+struct Programs {
+    plain: GoProgram,
+    with_own_trace: GoProgram,
+}
+
+/// A process at work, and who asks it to.
+struct Subject {
+    process: Workload,
+    client: Option<Workload>,
+}
+
+/// What one way of watching came to: an entry a process.
+struct Cost {
+    added: Vec<f64>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Bench {
+    pub fn go(&self) -> Result<GoCost> {
+        let directory = self.directory.parent().context("no directory")?;
+        let plain = GoProgram::build(directory, "")?;
+        let programs = Programs { plain, with_own_trace: GoProgram::build(directory, "pagetrace")? };
+        let all_cpus = format!("0-{}", self.cpu);
+        let page_heavy = self.go_program(&programs, "page-heavy Go program", &["pages", BLOCKS], &all_cpus)?;
+        // Beside its client, which has the first CPU.
+        let server = self.go_program(&programs, "HTTP server in Go", &["serve"], &self.cpu.to_string())?;
+        Ok(GoCost { page_heavy, server })
+    }
+
+    /// Measures a program and prints it. What all that `--pid` brings adds to it.
+    fn go_program(&self, programs: &Programs, what: &str, words: &[&str], cpus: &str) -> Result<f64> {
+        let watched = [
+            (Watched::By(Tool::Pagetrace(&[])), "pagetrace-user --pid N"),
+            (Watched::By(Tool::Pagetrace(&["--no-heap"])), "the same without the page heap"),
+            (Watched::ByItself, "Go's own page trace, in the process"),
+            (Watched::By(Tool::BpftraceCount(programs.plain.entries)), "bpftrace, counting at entries"),
+        ];
+        let own_trace = self.directory.with_file_name("own.pt");
+        let mut bare = Vec::new();
+        let mut costs = watched.map(|_| Cost { added: Vec::new(), outcomes: Vec::new() });
+        for turn in 0..self.runs * PROCESSES {
+            let mut plain = Subject::new(programs.plain.start(words, cpus, None)?, programs)?;
+            let traced = programs.with_own_trace.start(words, cpus, Some(&own_trace))?;
+            let mut traced = Subject::new(traced, programs)?;
+            // To warm up.
+            traced.best()?;
+            plain.best()?;
+            let mut before = plain.best()?;
+            for place in 0..watched.len() {
+                let place = (turn + place) % watched.len();
+                let (best, outcome) = match watched[place].0 {
+                    Watched::ByItself => (traced.best()?, Outcome::default()),
+                    Watched::By(tool) => {
+                        let observer = self.observe(tool, &[&plain.process])?;
+                        let best = plain.best()?;
+                        (best, observer.stop()?)
+                    }
+                };
+                let after = plain.best()?;
+                costs[place].added.push(2.0 * best / (before + after) - 1.0);
+                costs[place].outcomes.push(outcome);
+                bare.push(after);
+                before = after;
+            }
+            plain.end()?;
+            traced.end()?;
+            fs::remove_file(&own_trace)?;
+        }
+        let [everything, no_heap, ..] = &costs;
+        let heap = everything.added.iter().zip(&no_heap.added).map(|(all, rest)| all - rest).collect();
+        let heap = Cost { added: heap, outcomes: Vec::new() };
+
+        let seconds = median(bare.into_iter()) / 1e9;
+        let events = everything.events(|outcome| outcome.heap_events) / ROUNDS as f64;
+        println!(
+            "\n{what}: {seconds:.2} s of CPU and {events:.0} events of its page heap a round, of {ROUNDS} the best"
+        );
+        println!("{:40}{:>10}{:>22}{:>10}{:>10}", "watched by", "added", "half of the rounds", "heap", "events");
+        for ((_, name), cost) in watched.iter().zip(&costs) {
+            cost.print(name);
+        }
+        heap.print("the page heap's part, by difference");
+        Ok(median(everything.added.iter().copied()))
+    }
+}
+
+impl Subject {
+    /// A server, which says its address, gets a client on the first CPU.
+    fn new(process: Workload, programs: &Programs) -> Result<Subject> {
+        let client = match process.said() {
+            "" => None,
+            address => Some(programs.plain.start(&["drive", address, REQUESTS], "0", None)?),
+        };
+        Ok(Subject { process, client })
+    }
+
+    /// A round; the CPU ns that the process took.
+    fn round(&mut self) -> Result<f64> {
+        if let Some(client) = &mut self.client {
+            // What it took since the last round does not count.
+            self.process.round()?;
+            client.round()?;
+        }
+        self.process.round()?.first().copied().context("the workload says nothing")
+    }
+
+    fn best(&mut self) -> Result<f64> {
+        (0..ROUNDS).try_fold(f64::INFINITY, |best, _| Ok(best.min(self.round()?)))
+    }
+
+    fn end(self) -> Result<()> {
+        if let Some(client) = self.client {
+            client.end()?;
+        }
+        self.process.end()
+    }
+}
+
+impl Cost {
+    fn events(&self, which: fn(&Outcome) -> u64) -> f64 {
+        median(self.outcomes.iter().map(|outcome| which(outcome) as f64))
+    }
+
+    fn print(&self, name: &str) {
+        let added = || self.added.iter().map(|part| part * 100.0);
+        let half = format!("{:+.1} to {:+.1} %", quartile(added(), 1), quartile(added(), 3));
+        print!("{name:40}{:>+8.1} %{half:>22}", median(added()));
+        for events in [self.events(|outcome| outcome.heap_events), self.events(|outcome| outcome.events)] {
+            if events > 0.0 {
+                print!("{events:>10.0}");
+            } else {
+                print!("{:>10}", "");
+            }
+        }
+        println!();
+    }
+}
