@@ -26,6 +26,7 @@ mod trace;
 mod accounts;
 mod acts_log;
 mod procfs;
+mod texts;
 
 // The tests.
 mod exact;
@@ -55,5 +56,9 @@ mod uprobes;
 mod toolchain;
 
 mod go_heap;
+
+mod crowd;
+
+mod attach_window;
 
 mod damage;
