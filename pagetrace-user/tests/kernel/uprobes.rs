@@ -277,6 +277,22 @@ fn what_a_dead_one_left() {
 }
 
 #[test]
+fn what_a_dead_one_left_beside_a_point_that_it_could_not_have() {
+    let stage = Stage::enter("uprobes");
+    let mut places = Places::start(own_copy(&stage, &program("points"), "points"));
+    // Beyond the end of the file.
+    places.offsets[50] = 1 << 40;
+    places.victim("stay", &stage.join("state")).kill();
+    wait_for("the kernel to detach", || places.foreign().is_empty().then_some(()));
+    places.text.forge(places.addresses[7]);
+    assert_eq!(swept(&stage), Outcome::Restored);
+    assert!(places.foreign().is_empty());
+    assert!(names_in(&stage.join("state")).is_empty(), "the next start has nothing to do");
+    places.act();
+    places.target.finish();
+}
+
+#[test]
 fn what_a_dead_one_left_in_a_file_that_was_replaced() {
     let stage = Stage::enter("uprobes");
     let file = own_copy(&stage, &program("points"), "points");
