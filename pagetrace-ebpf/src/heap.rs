@@ -22,8 +22,6 @@ use pagetrace_common::{
 
 use crate::{emit::Hook, maps::HEAP_LAYOUTS, owner, task};
 
-type Layout = [u64; heap_layout::COUNT];
-
 /// Words of an `mspan` that are read at once, from its start on to its class; and of an `m`, from `curg` to `p`.
 const SPAN_WORDS: usize = 11;
 const M_WORDS: usize = 4;

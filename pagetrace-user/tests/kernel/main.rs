@@ -26,6 +26,7 @@ mod trace;
 mod accounts;
 mod acts_log;
 mod procfs;
+mod texts;
 
 // The tests.
 mod exact;
@@ -63,5 +64,9 @@ mod go_traces;
 mod go_spans;
 
 mod go_silence;
+
+mod crowd;
+
+mod attach_window;
 
 mod damage;

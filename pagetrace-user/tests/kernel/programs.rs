@@ -33,6 +33,20 @@ pub fn program(name: &str) -> PathBuf {
     directory.join(name)
 }
 
+/// The path of `faults.c` as a library. Call it under the stage's lock.
+pub fn faults() -> PathBuf {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    let library = LIBRARY.get_or_init(|| {
+        let library = program(PROGRAMS[0]).with_file_name("faults.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/faults.c");
+        let options = ["-O1", "-Wall", "-Wextra", "-shared", "-fPIC", "-o"];
+        let made = Command::new("cc").args(options).args([&library, &source]).arg("-ldl").output().unwrap();
+        assert!(made.status.success(), "cc faults.c: {}", String::from_utf8_lossy(&made.stderr));
+        library
+    });
+    library.clone()
+}
+
 /// A process under test. Killed and reaped when dropped.
 pub struct Target {
     child: Child,

@@ -25,10 +25,9 @@ impl Capture {
         let at = self.settle();
         let Some(target) = self.route.targets.get_mut(&index) else { return };
         for library in libraries {
-            if !target.libraries.contains_key(&library.id) {
-                let body = Body::Library { id: library.id, name: library.name.clone(), path: library.path.clone() };
-                target.libraries.insert(library.id, library);
-                target.push_own(at, 0, body, &self.route.writer);
+            let (id, name, path) = (library.id, library.name.clone(), library.path.clone());
+            if target.libraries.insert(id, library).is_none() {
+                target.push_own(at, 0, Body::Library { id, name, path }, &self.route.writer);
             }
         }
     }

@@ -15,6 +15,9 @@ use super::{Point, Program, Scope, Way, attach_all, flight};
 /// Bytes of a journal that are read at most.
 const JOURNAL_BYTES: u64 = 64 << 20;
 
+/// The kernel's own error for instructions that cannot be probed; user space has no name for it (include/linux/errno.h).
+const ENOTSUPP: i32 = 524;
+
 /// What came of a journal.
 #[derive(Clone, Debug)]
 pub struct Swept {
@@ -110,11 +113,20 @@ fn restore(entry: &Entry) -> Outcome {
     let Some(_flight) = flight::begin() else { return Outcome::Failed("the recorder is ending".to_owned()) };
     let (links, outcomes) = attach_all(&loaded, &file::path_of(&file), Scope::Everyone, &points, way);
     drop(links);
-    let failed = points.iter().zip(outcomes).find_map(|(point, outcome)| Some((point, outcome.err()?)));
+    let failures = points.iter().zip(outcomes).filter_map(|(point, outcome)| Some((point, outcome.err()?)));
+    let failed = failures.into_iter().find(|(_, error)| !is_never_attached(error));
     match failed {
         Some((point, error)) => Outcome::Failed(format!("{}: {error}", point.name)),
         None => Outcome::Restored,
     }
+}
+
+/// Whether the kernel refuses the place itself, today as when the recorder lived: nothing can be left there.
+///
+/// *Source.* kernel/events/uprobes.c, `uprobe_register` and `prepare_uprobe` (6.18): beyond the file's end, or an
+/// instruction that cannot be probed.
+fn is_never_attached(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOEXEC | ENOTSUPP))
 }
 
 enum Found {

@@ -56,8 +56,9 @@ fn lives() {
 #[test]
 fn a_gap_makes_uncertain() {
     let mut state = replayed(&[(1, 1, ObjectAct::Alloc, 16, 5, false)]);
-    let uncertain = |state: &State| {
-        state.objects().live().filter(|(_, live)| state.objects().is_uncertain(live)).map(|(addr, _)| addr).collect()
+    let uncertain = |state: &State| -> Vec<u64> {
+        let live = state.objects().live().filter(|(_, live)| state.objects().is_uncertain(live));
+        live.map(|(addr, _)| addr).collect()
     };
     let lost = |layer| Body::Lost { layer, from: Nanos(2), to: Nanos(4), count: 3 };
     state.apply(&at(5, 1, lost(Layer::Page)));
