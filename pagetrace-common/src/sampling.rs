@@ -18,7 +18,7 @@ const SMALL_SHIFT: u32 = 8;
 /// From 32 periods on the probability is nearer to 1 than a random number tells.
 const SURE_SHIFT: u32 = 5;
 /// Halvings that bring 32 periods to a 256th of one.
-const HALVINGS: u32 = SMALL_SHIFT + SURE_SHIFT;
+const MOST_HALVINGS: u32 = SMALL_SHIFT + SURE_SHIFT;
 
 /// The probability with which an object of `size` bytes is sampled. A period of 0 samples everything; one above
 /// [`LONGEST_PERIOD`] is not meant.
@@ -28,20 +28,25 @@ pub const fn chance(size: u64, period: u64) -> u64 {
     if period == 0 || size >> SURE_SHIFT >= period {
         return CERTAIN;
     }
-    if size << SMALL_SHIFT <= period {
-        // SANITY: the size is below 2^22 here, so the shift fits.
-        return small((size << CHANCE_BITS) / period);
+    // e^-x is e^-(x / 2^n), squared n times. SANITY: the size is below 2^35, so no shift loses a bit.
+    let mut halvings = 0;
+    while halvings < MOST_HALVINGS && size << SMALL_SHIFT > period << halvings {
+        halvings += 1;
     }
-    // e^-x is e^-(x / 2^n), squared n times. SANITY: the size is below 2^35.
-    let mut part = (size << (CHANCE_BITS - HALVINGS)) / period;
-    // As 32 bits, so that a square fits.
-    let mut stays = (CERTAIN - small(part)) >> 8;
-    part = 0;
-    while part < HALVINGS as u64 {
-        stays = (stays * stays) >> 32;
-        part += 1;
+    let part = small((size << (CHANCE_BITS - SURE_SHIFT - SMALL_SHIFT) << (MOST_HALVINGS - halvings)) / period);
+    if halvings == 0 {
+        return part;
     }
-    CERTAIN - (stays << 8)
+    // With 32 bits behind the point, so that a square fits.
+    let mut stays = (CERTAIN - part) >> (CHANCE_BITS - 32);
+    let mut step = 0;
+    while step < MOST_HALVINGS {
+        if step < halvings {
+            stays = (stays * stays) >> 32;
+        }
+        step += 1;
+    }
+    CERTAIN - (stays << (CHANCE_BITS - 32))
 }
 
 /// Whether an object of `size` bytes is sampled, given 64 random bits.

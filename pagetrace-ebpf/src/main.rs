@@ -27,6 +27,8 @@ mod owner;
 #[cfg(target_arch = "bpf")]
 mod process;
 #[cfg(target_arch = "bpf")]
+mod registers;
+#[cfg(target_arch = "bpf")]
 mod rss;
 #[cfg(target_arch = "bpf")]
 mod scan;

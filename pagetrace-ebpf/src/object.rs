@@ -9,13 +9,12 @@
 //! call's return is awaited that is plain; where it only hands on ([`object_cookie::FORWARDS`]), the inner call is told
 //! by its return address or, when it was jumped to, by the stack pointer.
 
-use core::{arch::asm, ffi::c_void, mem::offset_of};
+use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::pt_regs,
     helpers::{
-        bpf_get_current_pid_tgid, bpf_probe_read_user,
+        bpf_get_current_pid_tgid,
         generated::{bpf_get_attach_cookie, bpf_get_func_ip, bpf_get_prandom_u32},
     },
     programs::ProbeContext,
@@ -32,7 +31,7 @@ use pagetrace_common::{
 use crate::{
     emit::Hook,
     maps::{CALLERS, CALLS, Caller, LIVE, Owner, RETURNS, add, control, tally_add},
-    owner, task,
+    owner, registers, task,
 };
 
 /// Flags of a call whose return is awaited: what it gives is sampled; it takes memory back as well; what it takes back
@@ -94,7 +93,7 @@ pub fn pt_object(ctx: *mut c_void) -> u32 {
 fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
     caller.wants_return = 0;
     let cookie = hit.cookie;
-    let back: u64 = user(sp).unwrap_or(0);
+    let back: u64 = registers::word(sp).unwrap_or(0);
     let arguments = object_cookie::arguments(cookie);
     let (mut who, mut is_inner) = (hit.who, false);
     if caller.is_inside != 0 {
@@ -135,7 +134,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
         caller.outer_first = ip - object_cookie::before(cookie);
         return open(caller, u64::from(hit.who) + 1, sp, back, cookie, ip);
     }
-    let old = if arguments.old == NONE { 0 } else { register(ctx, arguments.old) };
+    let old = if arguments.old == NONE { 0 } else { registers::register(ctx, arguments.old) };
     if arguments.size == NONE {
         end(hit, who, old, 0);
         return;
@@ -171,14 +170,14 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
     if cookie & THROWS != 0 {
         caller.flags |= MAY_THROW;
     }
-    caller.out = if arguments.out == NONE { 0 } else { register(ctx, arguments.out) };
+    caller.out = if arguments.out == NONE { 0 } else { registers::register(ctx, arguments.out) };
     caller.wants_return = u64::from(takes_return);
 }
 
 /// Whether the instruction before a return address calls this function by its address (`e8` and the distance).
 #[inline(always)]
 fn is_called_straight(back: u64, function: u64) -> bool {
-    let code = user(back - 8).unwrap_or(0);
+    let code = registers::word(back - 8).unwrap_or(0);
     let distance = (code >> 32) as i32;
     code >> 24 & 0xff == 0xe8 && back.wrapping_add_signed(i64::from(distance)) == function
 }
@@ -208,7 +207,7 @@ fn leave(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, sp: u64) {
     let result = unsafe { (*ctx.regs).rax };
     let mut address = result;
     if caller.out != 0 {
-        address = if result as u32 == 0 { user(caller.out).unwrap_or(0) } else { 0 };
+        address = if result as u32 == 0 { registers::word(caller.out).unwrap_or(0) } else { 0 };
     } else if caller.flags & STAYS != 0 {
         address = if result >= caller.size { caller.old } else { 0 };
     }
@@ -293,11 +292,11 @@ fn size_of_call(arguments: object_cookie::Arguments, ctx: &ProbeContext) -> u64 
     if arguments.size == NONE {
         return 0;
     }
-    let size = register(ctx, arguments.size);
+    let size = registers::register(ctx, arguments.size);
     if arguments.count == NONE {
         return size;
     }
-    let count = register(ctx, arguments.count);
+    let count = registers::register(ctx, arguments.count);
     // A product beyond 64 bits is refused by the allocator.
     if size >> 32 == 0 && count >> 32 == 0 { size * count } else { size.wrapping_mul(count) }
 }
@@ -359,50 +358,4 @@ fn caller() -> Option<&'static mut Caller> {
     };
     // SAFETY: only the thread itself uses its row, and removes it when it ends.
     found.map(|at| unsafe { &mut *at })
-}
-
-/// A register by its number in instructions.
-#[inline(always)]
-fn register(ctx: &ProbeContext, number: u8) -> u64 {
-    // The verifier wants each register at an offset of its own, which a compiler would make one of all of them.
-    macro_rules! load {
-        ($field:ident) => {{
-            let value: u64;
-            // SAFETY: the context of a uprobe is the thread's registers.
-            unsafe {
-                asm!(
-                    "{value} = *(u64 *)({regs} + {offset})",
-                    value = out(reg) value,
-                    regs = in(reg) ctx.regs,
-                    offset = const offset_of!(pt_regs, $field),
-                );
-            }
-            value
-        }};
-    }
-    match number {
-        7 => load!(rdi),
-        6 => load!(rsi),
-        2 => load!(rdx),
-        1 => load!(rcx),
-        0 => load!(rax),
-        3 => load!(rbx),
-        5 => load!(rbp),
-        8 => load!(r8),
-        9 => load!(r9),
-        10 => load!(r10),
-        11 => load!(r11),
-        12 => load!(r12),
-        13 => load!(r13),
-        14 => load!(r14),
-        15 => load!(r15),
-        _ => 0,
-    }
-}
-
-/// Reads a word of the process's own memory; `None` where it is not there at once.
-#[inline(always)]
-fn user(addr: u64) -> Option<u64> {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_user(addr as *const u64) }.ok()
 }

@@ -11,7 +11,7 @@ use std::io::Read;
 
 use any_event::any_events;
 use pagetrace_user::event::{Body, Event, Layer};
-use pagetrace_user::format::{BLOCK_BYTES_MAX, Encoder, FormatError, MAGIC, Reader};
+use pagetrace_user::format::{BLOCK_BYTES_MAX, Encoder, FormatError, MAGIC, Reader, VERSION};
 use pagetrace_user::units::{Nanos, Tid};
 use proptest::prelude::{ProptestConfig, proptest};
 use trace::{check_same, file_of, fixed_events, header, read, trailer};
@@ -96,11 +96,11 @@ fn what_is_no_trace_is_named() {
     assert!(matches!(error(b"x"), FormatError::Foreign { .. }));
     assert!(matches!(error(&MAGIC), FormatError::Header { .. }));
     let mut newer = whole.clone();
-    newer[8] = 4;
+    newer[8] = VERSION as u8 + 1;
     assert!(matches!(error(&newer), FormatError::Header { .. }), "the version is under the checksum");
     let crc = crc32c::crc32c(&newer[..12]);
     newer[12..16].copy_from_slice(&crc.to_le_bytes());
-    assert!(matches!(error(&newer), FormatError::Newer { version: 4 }));
+    assert!(matches!(error(&newer), FormatError::Newer { version } if version == VERSION + 1));
     assert!(matches!(error(&whole[..16]), FormatError::Header { offset: 16, .. }));
 }
 

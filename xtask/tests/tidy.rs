@@ -16,7 +16,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("event", &["units"]),
     ("failure", &[]),
     ("options", &["units"]),
-    ("symbols", &["units", "failure"]),
+    // Of events, only what the functions of allocators are called.
+    ("symbols", &["units", "event", "failure"]),
     ("host", &["units", "failure", "options"]),
     ("names", &["units", "event"]),
     ("format", &["units", "event", "failure", "names"]),

@@ -9,6 +9,7 @@ mod directory;
 mod kernel;
 mod privileges;
 
+mod allocators;
 mod page_heap;
 
 mod view;
@@ -20,6 +21,7 @@ use crate::host;
 use crate::host::process::{self, Process, Unfit};
 use crate::symbols::go::GoPlan;
 use crate::units::Pid;
+use allocators::Mapped;
 
 /// What was found on this host.
 #[derive(Clone, Debug)]
@@ -38,13 +40,17 @@ pub struct Looked {
     pub found: Result<Process, Unfit>,
     /// Its program's page heap, if it has one that is known.
     pub page_heap: Option<GoPlan>,
+    /// The allocators that it has mapped.
+    pub allocators: Vec<Mapped>,
 }
 
 impl Looked {
     fn at(pid: Pid) -> Looked {
         let found = process::look(pid);
         let page_heap = found.as_ref().ok().and_then(|_| page_heap::look(pid));
-        Looked { pid, found, page_heap }
+        let is_there = found.is_ok();
+        let allocators = if is_there { allocators::look(pid, page_heap.is_some()) } else { Vec::new() };
+        Looked { pid, found, page_heap, allocators }
     }
 }
 
@@ -151,7 +157,10 @@ mod tests {
             kernel: String::new(),
             boot_id: String::new(),
             checks: statuses.iter().map(check).collect(),
-            targets: targets.into_iter().map(|found| Looked { pid: Pid(1), found, page_heap: None }).collect(),
+            targets: targets
+                .into_iter()
+                .map(|found| Looked { pid: Pid(1), found, page_heap: None, allocators: Vec::new() })
+                .collect(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::doctor::{Check, Lack, Looked, Report, Status, page_heap};
+use crate::doctor::{Check, Lack, Looked, Report, Status, allocators, page_heap};
 use crate::failure::Code;
 use crate::host::process::{Process, Width};
 
@@ -16,11 +16,12 @@ pub fn text(report: &Report) -> String {
     for check in &report.checks {
         table.add_row([status_word(check.status), check.name, &with_fix(&check.found, &check.fix)]);
     }
-    for Looked { pid, found, page_heap } in &report.targets {
+    for Looked { pid, found, page_heap, allocators } in &report.targets {
         let (word, said) = match found {
             Ok(process) => {
                 let heap = page_heap.as_ref().map(page_heap::text).unwrap_or_default();
-                ("ok", process_text(process) + &printable(&heap))
+                let objects: String = allocators.iter().map(allocators::text).collect();
+                ("ok", process_text(process) + &printable(&(heap + &objects)))
             }
             Err(unfit) => ("MISSING", with_fix(&unfit.why(), &unfit.fix())),
         };
@@ -96,7 +97,7 @@ fn check_json(check: &Check) -> Value {
     json!({ "check": check.name, "status": status, "lacks": lacks, "found": check.found, "fix": check.fix })
 }
 
-fn target_json(Looked { pid, found, page_heap }: &Looked) -> Value {
+fn target_json(Looked { pid, found, page_heap, allocators }: &Looked) -> Value {
     match found {
         Ok(process) => json!({
             "tgid": pid.0,
@@ -106,6 +107,7 @@ fn target_json(Looked { pid, found, page_heap }: &Looked) -> Value {
             "rss_bytes": process.rss.map(|rss| rss.0),
             "bits": process.width.map(Width::bits),
             "page_heap": page_heap.as_ref().map(page_heap::value),
+            "allocators": allocators.iter().map(allocators::value).collect::<Vec<_>>(),
         }),
         Err(unfit) => json!({ "tgid": pid.0, "status": "missing", "why": unfit.why(), "fix": unfit.fix() }),
     }
@@ -138,8 +140,9 @@ mod tests {
                         width: Some(Width::Bits32),
                     }),
                     page_heap: None,
+                    allocators: Vec::new(),
                 },
-                Looked { pid: Pid(8), found: Err(Unfit::Absent), page_heap: None },
+                Looked { pid: Pid(8), found: Err(Unfit::Absent), page_heap: None, allocators: Vec::new() },
             ],
         }
     }

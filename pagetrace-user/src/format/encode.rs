@@ -259,20 +259,9 @@ impl EventWriter {
                 heap::write_span(run, &mut self.block, out);
             }
             Body::HeapReading { why } => out.bytes.extend_from_slice(&[op::rare::HEAP_READING, why.code()]),
-            &Body::BaselineHeap { addr, pages, state } => {
-                out.byte(op::rare::BASELINE_HEAP);
-                heap::write_row(addr, pages, state, &mut self.block, out);
-            }
-            Body::Library { id, name, path } => {
-                out.bytes.extend_from_slice(&[op::rare::LIBRARY, id.0]);
-                out.text(name);
-                out.text(path);
-            }
-            Body::Calls { who, count } => {
-                out.byte(op::rare::CALLS);
-                object::write_count(*who, *count, out);
-            }
-            // Every other kind has an opcode of its own.
+            &Body::BaselineHeap { addr, pages, state } => heap::write_row(addr, pages, state, &mut self.block, out),
+            Body::Library { .. } | Body::Calls { .. } => object::write_rare(body, out),
+            // Any other has an opcode of its own.
             _ => out.byte(op::rare::MM_GONE),
         }
     }
@@ -396,16 +385,13 @@ impl EventWriter {
 /// No event takes more bytes than this, whatever came before it.
 pub(super) fn bound(event: &Event) -> usize {
     const WITHOUT_TEXT: usize = 192;
-    let text = match &event.body {
-        Body::MapFile { path, .. } => path.len(),
-        Body::Library { name, path, .. } => {
-            return WITHOUT_TEXT + name.len().min(MAX_TEXT_BYTES) + path.len().min(MAX_TEXT_BYTES);
-        }
-        Body::Exec { exe, .. } => exe.len(),
-        Body::BaselineMap { name, .. } => name.len(),
-        _ => 0,
+    let texts = match &event.body {
+        Body::Library { name, path, .. } => [name.len(), path.len()],
+        Body::MapFile { path: text, .. } | Body::Exec { exe: text, .. } => [text.len(), 0],
+        Body::BaselineMap { name, .. } => [name.len(), 0],
+        _ => [0, 0],
     };
-    WITHOUT_TEXT + text.min(MAX_TEXT_BYTES)
+    WITHOUT_TEXT + texts.iter().map(|text| text.min(&MAX_TEXT_BYTES)).sum::<usize>()
 }
 
 fn file_id(file: Option<FileId>, out: &mut Out) {

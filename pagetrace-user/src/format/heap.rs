@@ -1,6 +1,6 @@
 //! Events of the heap layer, into bytes and out of them.
 
-use super::state::Block;
+use super::state::{Block, op};
 use super::wire::{Corrupt, In, Out};
 use crate::event::{Body, HeapAct, HeapRun, HeapState, Span, SpanKind};
 use crate::units::{HEAP_PAGE_BYTES, HeapPages};
@@ -105,7 +105,7 @@ pub(super) fn read_span(run: HeapRun, block: &mut Block, bytes: &mut In<'_>) -> 
 
 /// A row of a reading.
 pub(super) fn write_row(addr: u64, pages: HeapPages, state: HeapState, block: &mut Block, out: &mut Out) {
-    out.byte(state.code());
+    out.bytes.extend_from_slice(&[op::rare::BASELINE_HEAP, state.code()]);
     out.signed(block.heap_end, addr);
     out.varint(pages.0);
     did(addr, pages, block);

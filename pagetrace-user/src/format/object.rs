@@ -1,6 +1,6 @@
 //! Events of the object layer, into bytes and out of them.
 
-use super::state::Block;
+use super::state::{Block, op};
 use super::wire::{Corrupt, In, Out};
 use crate::event::{Body, CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
 use crate::units::Bytes;
@@ -38,10 +38,22 @@ pub(super) fn read(block: &mut Block, bytes: &mut In<'_>) -> Result<Object, Corr
     Ok(Object { act, addr, bytes: Bytes(bytes.varint()?), who, moves: what % 2 == 1 })
 }
 
-pub(super) fn write_count(who: Who, count: CallCount, out: &mut Out) {
-    out.varint(number(who));
-    for value in [count.calls, count.bytes.0, count.nested, count.failed] {
-        out.varint(value);
+/// An event of the layer that is no object.
+pub(super) fn write_rare(body: &Body, out: &mut Out) {
+    match body {
+        Body::Library { id, name, path } => {
+            out.bytes.extend_from_slice(&[op::rare::LIBRARY, id.0]);
+            out.text(name);
+            out.text(path);
+        }
+        Body::Calls { who, count } => {
+            out.byte(op::rare::CALLS);
+            out.varint(number(*who));
+            for value in [count.calls, count.bytes.0, count.nested, count.failed] {
+                out.varint(value);
+            }
+        }
+        _ => {}
     }
 }
 

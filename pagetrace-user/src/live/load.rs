@@ -12,7 +12,7 @@ use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_obj::btf::{BtfType, Func, FuncLinkage};
 use pagetrace_common::control::{
-    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS, MAX_CPUS, MAX_EXACT_CPUS, heap_layout, tally, word,
+    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS, MAX_EXACT_CPUS, heap_layout, tally, word,
 };
 use pagetrace_common::record::PADDED_WORDS;
 
@@ -24,8 +24,10 @@ use crate::live::layout::Layout;
 use crate::live::uprobe::{MapFds, Point, Program, StateDirectory, Target, UprobeSet, Way};
 use crate::units::Pid;
 
+mod host;
 mod objects;
 
+use host::{frames_spanned, online_cpus, possible_cpus};
 pub use objects::ObjectPoint;
 use objects::{MOST_CALLS, MOST_LIVE, ObjectMaps};
 
@@ -367,40 +369,4 @@ pub fn failed(act: &str, error: &(impl std::fmt::Display + ?Sized)) -> Failure {
         why,
         "run `pagetrace-user doctor`: it tells what this host lacks and what mends it",
     )
-}
-
-fn possible_cpus() -> Result<u32, Failure> {
-    let cpus = aya::util::nr_cpus().map_err(|(file, error)| failed(&format!("read {file}"), &error))?;
-    match u32::try_from(cpus) {
-        Ok(cpus) if cpus <= MAX_CPUS => Ok(cpus),
-        _ => Err(Failure::new(
-            Code::Kernel,
-            "cannot record on this host",
-            format!("it has {cpus} CPUs, and at most {MAX_CPUS} are supported"),
-            "",
-        )),
-    }
-}
-
-fn online_cpus() -> Result<Vec<u32>, Failure> {
-    aya::util::online_cpus().map_err(|(file, error)| failed(&format!("read {file}"), &error))
-}
-
-/// One more than the highest frame number of the host, from /proc/zoneinfo.
-fn frames_spanned() -> u64 {
-    let text = fs::read_to_string("/proc/zoneinfo").unwrap_or_default();
-    let mut spanned = 0;
-    let mut highest = 0;
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        match (words.next(), words.next()) {
-            (Some("spanned"), Some(value)) => spanned = value.parse().unwrap_or(0),
-            (Some("start_pfn:"), Some(value)) => {
-                let start: u64 = value.parse().unwrap_or(0);
-                highest = highest.max(start.saturating_add(spanned));
-            }
-            _ => {}
-        }
-    }
-    highest
 }

@@ -180,6 +180,34 @@ fn named(function: &Function) -> String {
     format!("{} ({})", function.symbol, function.site.cost.word())
 }
 
+/// How the result of a function is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returns {
+    /// It gives nothing, or another function's result is its own.
+    NotNeeded,
+    /// The kernel takes over the return of the calls whose result is wanted.
+    TakenOver,
+    /// So many instructions are probed by which it returns.
+    Instructions(usize),
+    /// It cannot be.
+    Unknown,
+}
+
+/// How the result of this function is seen in such a program: an exception that leaves a function, and Go's own look at
+/// its stacks, do not find their way where a return was taken over.
+#[must_use]
+pub fn returns_of(function: &Function, is_go: bool) -> Returns {
+    if !function.shape.gives() || function.forwards {
+        Returns::NotNeeded
+    } else if !is_go && !function.throws {
+        Returns::TakenOver
+    } else if function.returns.is_empty() {
+        Returns::Unknown
+    } else {
+        Returns::Instructions(function.returns.len())
+    }
+}
+
 /// The points of one function; `None` where its result could not be seen.
 fn points_of(function: &Function, library: u8, is_go: bool, chooses: bool) -> Option<Vec<ObjectPoint>> {
     let shape = function.shape;
@@ -192,8 +220,8 @@ fn points_of(function: &Function, library: u8, is_go: bool, chooses: bool) -> Op
         old: register(shape.old),
         out: register(shape.out),
     };
-    let needs_return = shape.gives() && !function.forwards;
-    let takes_return = needs_return && !is_go && !function.throws;
+    let returns = returns_of(function, is_go);
+    let takes_return = returns == Returns::TakenOver;
     let mut flags = if chooses { CHOOSES } else { 0 };
     for (flag, is) in [
         (TAKES_RETURN, takes_return),
@@ -209,10 +237,10 @@ fn points_of(function: &Function, library: u8, is_go: bool, chooses: bool) -> Op
     };
     let entry = Point { name: named(function), offset: function.file_offset.0, cookie: cookie(flags) };
     let mut points = vec![ObjectPoint { point: entry, takes_return }];
-    if needs_return && !takes_return {
-        if function.returns.is_empty() {
-            return None;
-        }
+    if returns == Returns::Unknown {
+        return None;
+    }
+    if let Returns::Instructions(_) = returns {
         points.extend(function.returns.iter().map(|offset| {
             let name = format!("return of {} ({})", function.symbol, Cost::SingleStepped.word());
             let point = Point { name, offset: offset.0, cookie: cookie(flags | LEAVES) };
@@ -234,7 +262,8 @@ pub fn number(call: ObjectCall, library: LibraryId) -> u32 {
 }
 
 /// The files of a process's executable mappings: the kernel's links to them, and their paths as it shows them.
-fn mapped_programs(pid: Pid) -> Vec<(PathBuf, String)> {
+#[must_use]
+pub fn mapped_programs(pid: Pid) -> Vec<(PathBuf, String)> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let mut seen = BTreeSet::new();
     maps.lines()

@@ -2,6 +2,8 @@
 //!
 //! Two threads of ours: this one waits for signals and the clock (tokio), the other captures.
 
+mod told;
+
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::live::calibrate;
 use crate::live::capture::{Capture, End};
 use crate::live::clock;
 use crate::live::command::Stopped;
-use crate::live::control::{Control, Progress, Stop};
+use crate::live::control::{Control, Stop};
 use crate::live::heap::Heaps;
 use crate::live::layout;
 use crate::live::load::{Kernel, LoadOptions};
@@ -31,6 +33,7 @@ use crate::live::writer::Writer;
 use crate::options::{RecordOptions, Select};
 use crate::store::Store;
 use crate::units::Pid;
+use told::{notes, tell, warn};
 
 /// How long an abort may take before the process ends without it.
 const ABORT_PATIENCE: Duration = Duration::from_secs(2);
@@ -365,46 +368,4 @@ fn raise_file_limit() {
     limit.current = limit.maximum;
     // What it was will have to do then.
     let _ = setrlimit(Resource::Nofile, limit);
-}
-
-/// Limits of this recording, for the header.
-fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
-    let mut notes = Vec::new();
-    if !kernel.exact {
-        let cpus = kernel.cpus;
-        notes.push(format!("RSS levels between readings are the kernel's approximate ones: the host has {cpus} CPUs"));
-    }
-    if kernel.frames.limit() < kernel.frames_of_host {
-        notes.push(format!(
-            "frames beyond {} GiB are not joined to their owner when they are freed",
-            kernel.frames.limit() >> 18
-        ));
-    }
-    if matches!(options.select, Select::Cgroup(_)) {
-        notes.push(
-            "a process that moves into or out of the cgroup while it runs is judged by where it was at its last exec"
-                .to_owned(),
-        );
-    }
-    notes
-}
-
-/// What cannot wait for the end.
-fn warn(warnings: &[String], line: bool) {
-    for warning in warnings {
-        // A closed stderr is no reason not to record.
-        let _ = writeln!(std::io::stderr(), "{}warning: {warning}", if line { "\r\x1b[K" } else { "" });
-    }
-}
-
-/// The line on a terminal.
-fn tell(progress: &Progress) {
-    let seconds = clock::now().since(progress.since).as_secs_f64();
-    let Progress { events, processes, lost, .. } = progress;
-    let plural = if *processes == 1 { "" } else { "es" };
-    // A closed stderr is no reason not to record.
-    let _ = write!(
-        std::io::stderr(),
-        "\r\x1b[K{seconds:.0} s: {events} events of {processes} process{plural}, {lost} lost"
-    );
 }

@@ -12,7 +12,7 @@ use crate::programs::{Target, faults};
 use crate::recorder::{BINARY, Recorder};
 use crate::stage::{PATIENCE, Stage};
 use crate::texts::{Text, own_copy};
-use crate::toolchain::build_file;
+use crate::toolchain::{PLAIN, build_file};
 
 const VERSION: &str = "1.27.3";
 const CROWD: usize = 16;
@@ -81,7 +81,7 @@ pub fn churn(file: &Path, workers: &str, pause_us: &str, processors: &str) -> Ta
 /// A file of its own of the program, under a name of its own.
 pub fn churn_file(stage: &Stage) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/churn.go");
-    own_copy(stage, &build_file(VERSION, &source, ""), &format!("churn{}", std::process::id()))
+    own_copy(stage, &build_file(VERSION, &source, PLAIN, false, ""), &format!("churn{}", std::process::id()))
 }
 
 /// The processes of a recording, and a process that is none of them.

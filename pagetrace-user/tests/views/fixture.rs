@@ -37,6 +37,7 @@ pub fn header() -> Header {
         boot_id: "6f1c7e52-6c1d-4d0e-9c59-0a7b2a1d3c44".to_owned(),
         kernel: "6.18.0".to_owned(),
         cpus: 2,
+        object_period_bytes: None,
         ring_bytes: 8 << 20,
         probes: vec![
             probe("mmap", ""),
