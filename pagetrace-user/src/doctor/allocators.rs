@@ -30,7 +30,12 @@ fn result(function: &Function, is_go: bool) -> String {
     match returns_of(function, is_go) {
         Returns::NotNeeded => "at its entry alone".to_owned(),
         Returns::TakenOver => "and its return, by way of the kernel".to_owned(),
-        Returns::Instructions(count) => format!("and {count} instructions that return, single-stepped"),
+        Returns::Instructions(count) if function.knows_all_returns => {
+            format!("and {count} instructions that return, single-stepped")
+        }
+        Returns::Instructions(count) => {
+            format!("and {count} instructions that return, single-stepped; by others it may return unseen")
+        }
         Returns::Unknown => "NOT: not all of the instructions are known by which it returns".to_owned(),
     }
 }

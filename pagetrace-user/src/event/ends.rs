@@ -26,6 +26,7 @@ pub struct Header {
     /// Bytes of the ring buffer of each CPU.
     pub ring_bytes: u64,
     /// Objects: bytes between two samples on average, 0 for every one; `None`: not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub object_period_bytes: Option<u64>,
     pub probes: Vec<Probe>,
     /// Limits that hold for this recording, each a sentence ("frames beyond 256 GiB are not joined").

@@ -58,8 +58,10 @@ pub struct Function {
     pub calls_itself: bool,
     /// An exception may leave it.
     pub throws: bool,
-    /// Of the instructions by which it returns; empty where not all are known, or they are too many.
+    /// Of the instructions by which it returns; empty where they are too many. Not all are known of a function that goes on
+    /// where only the running program knows: one that throws does so to ask for help when there is no memory.
     pub returns: Vec<FileOffset>,
+    pub knows_all_returns: bool,
 }
 
 /// Symbols by which an allocator is known, and what it is called.
@@ -120,7 +122,8 @@ pub fn plan_of(elf: &Elf) -> Result<Option<AllocatorPlan>, SymbolError> {
         let flow = flow::follow(elf, &slots, symbol.entry, symbol.end)?;
         let is_operator = name.starts_with("_Z");
         let forwards = is_operator && hands_on(elf, &flow, symbol.entry, &entries, &slots)?;
-        let returns: Vec<FileOffset> = if flow.is_complete && flow.returns.len() <= MOST_RETURNS {
+        let throws = names::throws(*call, name);
+        let returns: Vec<FileOffset> = if (flow.is_complete || throws) && flow.returns.len() <= MOST_RETURNS {
             flow.returns.iter().filter_map(|at| elf.file_offset(*at)).collect()
         } else {
             Vec::new()
@@ -134,8 +137,9 @@ pub fn plan_of(elf: &Elf) -> Result<Option<AllocatorPlan>, SymbolError> {
             after: symbol.end.0.saturating_sub(symbol.entry.0.saturating_add(site.offset)),
             forwards,
             calls_itself: calls_itself && *call == ObjectCall::Free,
-            throws: names::throws(*call, name),
+            throws,
             returns,
+            knows_all_returns: flow.is_complete,
         });
     }
     let mark = MARKS.iter().zip(symbols.iter().skip(calls.len())).find(|(_, symbol)| symbol.is_some());

@@ -1,8 +1,8 @@
 //! Traces made by hand: a process in which everything happens once, and whose books close.
 
 use pagetrace_user::event::{
-    Access, Actor, Body, Call, CounterRow, Event, FileId, Header, HeapAct, HeapRun, HeapState, Layer, Member, Probe,
-    Scan, ScanKind, Span, SpanKind, Start, Trailer, Why,
+    Access, Actor, Body, Call, CallCount, CounterRow, Event, FileId, Header, HeapAct, HeapRun, HeapState, Layer,
+    LibraryId, Member, Object, ObjectAct, ObjectCall, Probe, Scan, ScanKind, Span, SpanKind, Start, Trailer, Who, Why,
 };
 use pagetrace_user::format::Encoder;
 use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
@@ -344,5 +344,35 @@ pub fn page_heap() -> Vec<Event> {
     s.worker(run(HeapAct::Scav, 512, 16, None, Some(2), None));
     s.worker(run(HeapAct::Free, 3, 4, Some(1), None, Some((SpanKind::Stack, 0))));
     s.main(run(HeapAct::Alloc, 3, 2, Some(0), None, None));
+    s.events
+}
+
+/// A C++ program: an object is given, moved, kept and taken back, one is lost from sight, and every call is counted.
+pub fn objects() -> Vec<Event> {
+    let mut s = Script::default();
+    s.own(Body::Start { how: Start::Running, parent: Pid(1) });
+    let (libc, runtime) = (LibraryId(0), LibraryId(1));
+    for (id, name, file) in [(libc, "glibc 2.36", "libc.so.6"), (runtime, "C++ runtime", "libstdc++.so.6")] {
+        s.own(Body::Library { id, name: name.to_owned(), path: format!("/usr/lib/x86_64-linux-gnu/{file}") });
+    }
+    let who = |call, library| Who { call, library };
+    let object = |act, addr, bytes, who, moves| Body::Object(Object { act, addr, bytes: Bytes(bytes), who, moves });
+    let (malloc, realloc) = (who(ObjectCall::Malloc, libc), who(ObjectCall::Realloc, libc));
+    let (new, delete) = (who(ObjectCall::New, runtime), who(ObjectCall::Delete, runtime));
+    s.main(object(ObjectAct::Alloc, HEAP, 1000, malloc, false));
+    s.main(object(ObjectAct::Free, HEAP, 0, realloc, true));
+    s.main(object(ObjectAct::Alloc, HEAP + 4096, 3000, realloc, true));
+    s.main(object(ObjectAct::Free, HEAP + 4096, 0, realloc, true));
+    s.main(object(ObjectAct::Kept, HEAP + 4096, 0, realloc, false));
+    s.worker(object(ObjectAct::Alloc, HEAP, 64, new, false));
+    s.own(Body::Lost { layer: Layer::Object, from: Nanos(T0), to: Nanos(T0 + 1), count: 2 });
+    s.worker(object(ObjectAct::Alloc, HEAP + 64, 96, new, false));
+    s.main(object(ObjectAct::Free, HEAP, 0, delete, false));
+    s.main(object(ObjectAct::Free, HEAP + 8192, 0, delete, false));
+    for (who, calls, bytes, nested, failed) in
+        [(malloc, 1, 1000, 2, 0), (realloc, 2, 1 << 60, 0, 1), (new, 2, 160, 0, 0), (delete, 2, 0, 1, 0)]
+    {
+        s.own(Body::Calls { who, count: CallCount { calls, bytes: Bytes(bytes), nested, failed } });
+    }
     s.events
 }

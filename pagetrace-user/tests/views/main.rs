@@ -59,6 +59,21 @@ fn report_of_a_page_heap() {
 }
 
 #[test]
+fn dump_of_objects() {
+    insta::assert_snapshot!(dumped(&fixture::whole(&fixture::objects()), &Filter::default(), true).0);
+}
+
+#[test]
+fn report_of_objects() {
+    let report = reported(&fixture::whole(&fixture::objects()));
+    let text = report.text();
+    insta::assert_snapshot!(text.get(text.find("Objects of").unwrap()..).unwrap());
+    let objects = report.objects.unwrap();
+    assert_eq!((objects.live_objects, objects.live_bytes, objects.live_error_bytes), (2, 3096, 0));
+    assert_eq!((objects.allocs, objects.frees, objects.unknown_frees), (4, 3, 1));
+}
+
+#[test]
 fn report_as_text() {
     insta::assert_snapshot!(reported(&fixture::whole(&fixture::eventful())).text());
 }
@@ -126,6 +141,7 @@ fn filters_keep_header_and_trailer() {
     assert_eq!(kinds(filter), ["task/header", "page/lost", "task/fork", "task/trailer"]);
     let mut shown = kinds(Filter::default());
     shown.extend(lines(&fixture::page_heap(), &Filter::default()));
+    shown.extend(lines(&fixture::objects(), &Filter::default()));
     for kind in line::KINDS.iter().filter(|kind| !["exec", "exit", "mm_gone"].contains(kind)) {
         assert!(shown.iter().any(|line| line.ends_with(&format!("/{kind}"))), "{kind}");
     }
