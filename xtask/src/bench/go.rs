@@ -40,10 +40,11 @@ enum Watched {
     ByItself,
 }
 
-/// The two builds of the program.
+/// The builds of the program, a file each: whoever watches a file's processes must not watch the client.
 struct Programs {
     plain: GoProgram,
     with_own_trace: GoProgram,
+    client: GoProgram,
 }
 
 /// A process at work, and who asks it to.
@@ -61,8 +62,11 @@ struct Cost {
 impl Bench {
     pub fn go(&self) -> Result<GoCost> {
         let directory = self.directory.parent().context("no directory")?;
-        let plain = GoProgram::build(directory, "")?;
-        let programs = Programs { plain, with_own_trace: GoProgram::build(directory, "pagetrace")? };
+        let programs = Programs {
+            plain: GoProgram::build(directory, "go-plain", "")?,
+            with_own_trace: GoProgram::build(directory, "go-own-trace", "pagetrace")?,
+            client: GoProgram::build(directory, "go-client", "")?,
+        };
         let all_cpus = format!("0-{}", self.cpu);
         let page_heavy = self.go_program(&programs, "page-heavy Go program", &["pages", BLOCKS], &all_cpus)?;
         // Beside its client, which has the first CPU.
@@ -132,7 +136,7 @@ impl Subject {
     fn new(process: Workload, programs: &Programs) -> Result<Subject> {
         let client = match process.said() {
             "" => None,
-            address => Some(programs.plain.start(&["drive", address, REQUESTS], "0", None)?),
+            address => Some(programs.client.start(&["drive", address, REQUESTS], "0", None)?),
         };
         Ok(Subject { process, client })
     }

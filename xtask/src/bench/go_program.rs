@@ -22,11 +22,11 @@ pub struct GoProgram {
 }
 
 impl GoProgram {
-    /// Builds it with an experiment (`GOEXPERIMENT`) or with none (`""`).
-    pub fn build(directory: &Path, experiment: &str) -> Result<GoProgram> {
+    /// Builds it as a file of this name, with an experiment (`GOEXPERIMENT`) or with none (`""`).
+    pub fn build(directory: &Path, name: &str, experiment: &str) -> Result<GoProgram> {
         let source = directory.join("workload.go");
         fs::write(&source, include_str!("workload.go"))?;
-        let file = directory.join(format!("go-workload{experiment}"));
+        let file = directory.join(name);
         let mut build = go(directory)?;
         build.env("GOEXPERIMENT", experiment).args(["build", "-o"]).arg(&file).arg(&source);
         capture(&mut build)?;
