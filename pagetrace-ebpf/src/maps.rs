@@ -66,9 +66,9 @@ pub struct Caller {
     pub is_inside: u64,
     /// 1: the kernel has to run the program again when the function returns.
     pub wants_return: u64,
-    /// Of that call: the stack pointer at its entry, the return address, call and library, arguments.
+    /// Of that call: the stack pointer at its entry, the function's entry, call and library, arguments.
     pub sp: u64,
-    pub back: u64,
+    pub function: u64,
     pub who: u64,
     pub size: u64,
     pub out: u64,

@@ -93,20 +93,21 @@ pub fn pt_object(ctx: *mut c_void) -> u32 {
 fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
     caller.wants_return = 0;
     let cookie = hit.cookie;
+    let function = ip - object_cookie::before(cookie);
     let back: u64 = registers::word(sp).unwrap_or(0);
     let arguments = object_cookie::arguments(cookie);
     let (mut who, mut is_inner) = (hit.who, false);
     if caller.is_inside != 0 {
         // A call that was left by a jump out of it never returns: whatever is called at its place is newer.
         // Who calls others from a function that throws is about to, or asks the program for help.
-        let left = sp > caller.sp || (sp == caller.sp && caller.who as u32 == hit.who) || caller.flags & MAY_THROW != 0;
+        let left = sp > caller.sp || (sp == caller.sp && function == caller.function) || caller.flags & MAY_THROW != 0;
         if !left {
             return count(hit, hit.who, call_count::NESTED, 1);
         }
         caller.is_inside = 0;
     } else if caller.outer != 0 {
         // Who calls the same function again from the same place was not jumped to from it.
-        let is_another = ip - object_cookie::before(cookie) != caller.outer_first;
+        let is_another = function != caller.outer_first;
         let is_jumped_to = sp == caller.outer_sp && back == caller.outer_back && is_another;
         let is_called = sp < caller.outer_sp && back > caller.outer_start && back <= caller.outer_end;
         if is_jumped_to || is_called {
@@ -122,7 +123,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
             caller.outer = 0;
         }
     }
-    if cookie & NOT_OWN != 0 && is_called_straight(back, ip - object_cookie::before(cookie)) {
+    if cookie & NOT_OWN != 0 && is_called_straight(back, function) {
         return count(hit, hit.who, call_count::NESTED, 1);
     }
     let size = size_of_call(arguments, ctx);
@@ -131,7 +132,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
         count(hit, hit.who, call_count::BYTES, size);
     }
     if cookie & FORWARDS != 0 {
-        caller.outer_first = ip - object_cookie::before(cookie);
+        caller.outer_first = function;
         return open(caller, u64::from(hit.who) + 1, sp, back, cookie, ip);
     }
     let old = if arguments.old == NONE { 0 } else { registers::register(ctx, arguments.old) };
@@ -159,7 +160,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
         return;
     }
     caller.is_inside = 1;
-    (caller.sp, caller.back, caller.who, caller.size) = (sp, back, u64::from(who), size);
+    (caller.sp, caller.function, caller.who, caller.size) = (sp, function, u64::from(who), size);
     caller.flags = u64::from(is_sampled) * SAMPLED;
     if arguments.old != NONE {
         caller.flags |= MOVES;
@@ -336,7 +337,7 @@ fn caller() -> Option<&'static mut Caller> {
                 is_inside: 0,
                 wants_return: 0,
                 sp: 0,
-                back: 0,
+                function: 0,
                 who: 0,
                 size: 0,
                 out: 0,

@@ -91,3 +91,9 @@ void _ZdlPvSt11align_val_t(void *p, size_t a) {
 void _ZdlPvmSt11align_val_t(void *p, size_t n, size_t a) {
     count(DELETE, 0); NEXT(void, "_ZdlPvmSt11align_val_t", void *, size_t, size_t) INSIDE next(p, n, a);
 }
+void _ZdlPvRKSt9nothrow_t(void *p, void *t) {
+    count(DELETE, 0); NEXT(void, "_ZdlPvRKSt9nothrow_t", void *, void *) INSIDE next(p, t);
+}
+void _ZdaPvRKSt9nothrow_t(void *p, void *t) {
+    count(DELETE_ARRAY, 0); NEXT(void, "_ZdaPvRKSt9nothrow_t", void *, void *) INSIDE next(p, t);
+}
