@@ -31,28 +31,24 @@ fn kill(kernel: Kernel, usual: u64) {
     let mut after = None;
     let rounds = rounds(usual);
     for round in 0..rounds {
+        let pause = (round % 3 == 2).then(|| chance.within(crowd.window()));
         let recorder = crowd.record();
-        match round % 3 {
-            0 => {
-                crowd.await_attaching(&recorder);
-                crowd.await_breakpoint(&mut chance, true);
-            }
-            1 => {
-                recorder.await_recording();
-                recorder.signal(Signal::INT);
-                crowd.await_breakpoint(&mut chance, false);
-            }
-            _ => {
-                let pause = chance.within(crowd.window);
-                crowd.await_attaching(&recorder);
-                std::thread::sleep(pause);
-            }
+        crowd.await_attaching(&recorder);
+        if let Some(pause) = pause {
+            std::thread::sleep(pause);
+        } else if round % 3 == 0 {
+            crowd.await_breakpoint(&mut chance, true);
+        } else {
+            recorder.await_recording();
+            recorder.signal(Signal::INT);
+            crowd.await_breakpoint(&mut chance, false);
         }
-        recorder.signal(Signal::KILL);
-        let standing = crowd.standing();
         let pid = recorder.pid();
-        recorder.kill();
+        recorder.signal(Signal::KILL);
+        // At once: the text and the journals are others' to mend from now on.
         let journals = journals_of(pid).len();
+        let standing = crowd.standing();
+        recorder.kill();
         let (foreign, most) = (crowd.foreign(), crowd.most());
         noted += u64::from(journals > 0);
         halfway += u64::from(journals > 0 && standing < most);
@@ -104,15 +100,13 @@ fn ended_in_its_window() {
     let began = Instant::now();
     let rounds = rounds(ENDS.len() as u64);
     for round in 0..rounds {
+        let pause = (round as usize / ENDS.len() % 2 == 1).then(|| chance.within(crowd.window()));
         let recorder = crowd.record();
         let (how, signal, code) = ENDS[round as usize % ENDS.len()];
-        if round / 4 % 2 == 0 {
-            crowd.await_attaching(&recorder);
-            crowd.await_breakpoint(&mut chance, true);
-        } else {
-            let pause = chance.within(crowd.window);
-            crowd.await_attaching(&recorder);
-            std::thread::sleep(pause);
+        crowd.await_attaching(&recorder);
+        match pause {
+            Some(pause) => std::thread::sleep(pause),
+            None => crowd.await_breakpoint(&mut chance, true),
         }
         recorder.signal(signal);
         let (standing, most) = (crowd.standing(), crowd.most());

@@ -92,10 +92,9 @@ pub struct Crowd<'a> {
     name: String,
     targets: Vec<Target>,
     texts: Vec<Text>,
-    /// Of each process: where breakpoints stand while it is recorded.
+    /// Of each process: where breakpoints stand while it is recorded. Its first journal tells.
     places: Vec<Vec<u64>>,
-    /// How long it takes from the journal to the last breakpoint.
-    pub window: Duration,
+    window: Option<Duration>,
     other: Target,
     traces: u32,
 }
@@ -109,37 +108,29 @@ impl Crowd<'_> {
         let targets: Vec<Target> = (0..CROWD).map(|_| churn(&file, "1", "100000", "2")).collect();
         let texts: Vec<Text> = targets.iter().map(|target| Text::of(target.pid(), &file)).collect();
         let other = Target::start("points", [""; 0]).ready();
-        let mut crowd = Crowd {
-            stage,
-            kernel,
-            told,
-            name,
-            targets,
-            texts,
-            places: Vec::new(),
-            window: Duration::ZERO,
-            other,
-            traces: 0,
-        };
+        let crowd =
+            Crowd { stage, kernel, told, name, targets, texts, places: Vec::new(), window: None, other, traces: 0 };
         assert_eq!(crowd.foreign(), 0);
-        let recorder = crowd.record();
-        crowd.await_attaching(&recorder);
+        crowd
+    }
+
+    /// How long it takes from the journal to the last breakpoint: one recording shows, for the rest of the test.
+    pub fn window(&mut self) -> Duration {
+        if let Some(window) = self.window {
+            return window;
+        }
+        let recorder = self.record();
+        self.await_attaching(&recorder);
         let begun = Instant::now();
-        let journal = std::fs::read(Path::new(JOURNALS).join(&journals_of(recorder.pid())[0])).unwrap();
-        let journal: serde_json::Value = serde_json::from_slice(&journal).unwrap();
-        let offsets = journal["offsets"].as_array().unwrap().iter().map(|offset| offset.as_u64().unwrap());
-        let offsets: Vec<u64> = offsets.collect();
-        let places = |text: &Text| offsets.iter().map(|offset| text.address_of(*offset)).collect();
-        crowd.places = crowd.texts.iter().map(places).collect();
-        await_moment(|| crowd.standing() == crowd.most());
-        crowd.window = begun.elapsed();
+        await_moment(|| self.standing() == self.most());
+        let window = begun.elapsed();
         recorder.await_recording();
-        assert_eq!(crowd.foreign(), crowd.most(), "breakpoints where the journal says, and nowhere else");
+        assert_eq!(self.foreign(), self.most(), "breakpoints where the journal says, and nowhere else");
         recorder.signal(Signal::INT);
         assert_complete(recorder);
-        assert_eq!(crowd.foreign(), 0);
-        println!("{kernel:?} kernel, told {told:?}: a window of {:.1?}", crowd.window);
-        crowd
+        assert_eq!(self.foreign(), 0);
+        println!("{:?} kernel, told {:?}: a window of {window:.1?}", self.kernel, self.told);
+        *self.window.insert(window)
     }
 
     /// Starts a recorder of all of them.
@@ -186,8 +177,16 @@ impl Crowd<'_> {
     }
 
     /// Waits until a recorder is about to attach.
-    pub fn await_attaching(&self, recorder: &Recorder) {
+    pub fn await_attaching(&mut self, recorder: &Recorder) {
         await_moment(|| !journals_of(recorder.pid()).is_empty());
+        if self.places.is_empty() {
+            let journal = std::fs::read(Path::new(JOURNALS).join(&journals_of(recorder.pid())[0])).unwrap();
+            let journal: serde_json::Value = serde_json::from_slice(&journal).unwrap();
+            let offsets = journal["offsets"].as_array().unwrap().iter().map(|offset| offset.as_u64().unwrap());
+            let offsets: Vec<u64> = offsets.collect();
+            let places = |text: &Text| offsets.iter().map(|offset| text.address_of(*offset)).collect();
+            self.places = self.texts.iter().map(places).collect();
+        }
     }
 
     /// Waits until a breakpoint stands, a random one, or stands no more.
