@@ -33,6 +33,8 @@ use objects::{MOST_CALLS, MOST_LIVE, ObjectMaps};
 
 const WALK: &str = "pt_walk";
 const HEAP: &str = "pt_heap";
+/// What the uprobes' programs are called together.
+const UPROBES: &str = "uprobes";
 
 /// Bytes of a record of frames' owners that the kernel is asked for at most: 256 GiB of memory.
 const MAX_FRAMES: u64 = 256 << 30 >> 12;
@@ -164,6 +166,7 @@ impl Kernel {
                 calls: take(&mut ebpf, "CALLS")?,
                 live: take(&mut ebpf, "LIVE")?,
                 returns: take(&mut ebpf, "RETURNS")?,
+                program: None,
             },
             maps,
             frames_of_host,
@@ -286,8 +289,11 @@ impl Kernel {
                 (count > 0).then(|| (name.to_owned(), count))
             })
             .collect();
-        let heap: u64 = self.uprobes.iter().map(UprobeSet::recursion_misses).sum();
-        misses.extend((heap > 0).then(|| (HEAP.to_owned(), heap)));
+        let first_of_program =
+            |(at, set): &(usize, &UprobeSet)| !self.uprobes.iter().take(*at).any(|earlier| earlier.shares_program(set));
+        let sets = self.uprobes.iter().enumerate().filter(first_of_program);
+        let uprobes: u64 = sets.map(|(_, set)| set.recursion_misses()).sum();
+        misses.extend((uprobes > 0).then(|| (UPROBES.to_owned(), uprobes)));
         misses.sort();
         misses
     }

@@ -121,7 +121,9 @@ pub fn plan_of(elf: &Elf) -> Result<Option<AllocatorPlan>, SymbolError> {
         };
         let flow = flow::follow(elf, &slots, symbol.entry, symbol.end)?;
         let is_operator = name.starts_with("_Z");
-        let forwards = is_operator && hands_on(elf, &flow, symbol.entry, &entries, &slots)?;
+        // Of a library's own names for `free`, some are a jump and nothing else.
+        let is_jump = !shape.gives() && flow.returns.iter().all(|at| !(symbol.entry..symbol.end).contains(at));
+        let forwards = (is_operator || is_jump) && hands_on(elf, &flow, symbol.entry, &entries, &slots)?;
         let throws = names::throws(*call, name);
         let returns: Vec<FileOffset> = if (flow.is_complete || throws) && flow.returns.len() <= MOST_RETURNS {
             flow.returns.iter().filter_map(|at| elf.file_offset(*at)).collect()

@@ -23,6 +23,8 @@ pub struct ObjectMaps {
     pub calls: HashMap<aya::maps::MapData, [u32; 2], [u64; call_count::COUNT]>,
     pub live: HashMap<aya::maps::MapData, [u64; 2], u64>,
     pub returns: HashMap<aya::maps::MapData, u32, u32>,
+    /// Made of the object when it is first needed.
+    pub program: Option<Program>,
 }
 
 /// A point on an allocator's function.
@@ -38,8 +40,12 @@ impl Kernel {
     ///
     /// *Errors.* Those of [`UprobeSet::attach`].
     pub fn attach_objects(&mut self, target: &Target, points: &[ObjectPoint]) -> Result<Vec<Probe>, Failure> {
-        let program = Program::of_object(object(), PROGRAM, self.maps.clone());
-        let program = program.map_err(|error: io::Error| failed("find the program for objects", &error))?;
+        let program = match self.objects.program.take() {
+            Some(program) => program,
+            None => Program::of_object(object(), PROGRAM, self.maps.clone())
+                .map_err(|error: io::Error| failed("find the program for objects", &error))?,
+        };
+        let program = self.objects.program.insert(program);
         let mut probes = Vec::new();
         for way in Way::best_with_returns() {
             let only_returns = matches!(way, Way::MultiReturns | Way::PerfReturns);
@@ -48,7 +54,7 @@ impl Kernel {
             if chosen.is_empty() {
                 continue;
             }
-            let set = UprobeSet::attach(&program, target, &chosen, *way, &StateDirectory::default())?;
+            let set = UprobeSet::attach(program, target, &chosen, *way, &StateDirectory::default())?;
             if only_returns {
                 probes.extend(set.probes().iter().filter(|probe| !probe.attached).cloned());
             } else {

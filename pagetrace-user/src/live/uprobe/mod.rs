@@ -28,6 +28,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::event::Probe;
 use crate::failure::{Code, Failure};
@@ -129,7 +130,7 @@ enum Links {
 /// Points that are attached. Dropping it detaches.
 pub struct UprobeSet {
     links: Links,
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     journal: Option<Journal>,
     probes: Vec<Probe>,
 }
@@ -169,6 +170,12 @@ impl UprobeSet {
     #[must_use]
     pub fn probes(&self) -> &[Probe] {
         &self.probes
+    }
+
+    /// Whether both are of one program in the kernel, whose counts they share.
+    #[must_use]
+    pub fn shares_program(&self, other: &UprobeSet) -> bool {
+        Arc::ptr_eq(&self.loaded, &other.loaded)
     }
 
     /// Runs that the kernel skipped because another program was running on the CPU.

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
@@ -42,6 +42,8 @@ pub struct Program {
     name: String,
     instructions: Vec<bpf_insn>,
     license: CString,
+    /// In the kernel, by the kind of attachment that it was loaded for: the verifier takes its time once for each.
+    loaded: Mutex<Vec<(u32, Arc<Loaded>)>>,
     /// The instructions name them by number.
     _maps: Option<MapFds>,
 }
@@ -75,6 +77,7 @@ impl Program {
             name: name.to_owned(),
             instructions: function.instructions.clone(),
             license: object.license.clone(),
+            loaded: Mutex::default(),
             _maps: Some(maps),
         })
     }
@@ -88,17 +91,24 @@ impl Program {
             name: "pt_nothing".to_owned(),
             instructions: aya_obj::copy_instructions(&code).unwrap_or_default(),
             license: c"Dual MIT/GPL".to_owned(),
+            loaded: Mutex::default(),
             _maps: None,
         }
     }
 
-    /// Loads it, to be attached in this way.
-    pub(super) fn load(&self, way: Way) -> io::Result<Loaded> {
+    /// Loads it, to be attached in this way; once for all that are.
+    pub(super) fn load(&self, way: Way) -> io::Result<Arc<Loaded>> {
         let attach_type = match way {
             Way::Multi | Way::MultiReturns => bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
             Way::Session => sys::BPF_TRACE_UPROBE_SESSION,
             Way::Perf | Way::PerfReturns => 0,
         };
-        sys::load(&self.name, &self.instructions, &self.license, attach_type).map(Loaded)
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = loaded.iter().find(|(kind, _)| *kind == attach_type) {
+            return Ok(Arc::clone(known));
+        }
+        let new = Arc::new(Loaded(sys::load(&self.name, &self.instructions, &self.license, attach_type)?));
+        loaded.push((attach_type, Arc::clone(&new)));
+        Ok(new)
     }
 }
