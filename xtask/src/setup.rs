@@ -47,6 +47,7 @@ pub const TEST: &[Need] = &[
     Need { what: "/usr/lib/postgresql/*/bin/pgbench", package: "postgresql" },
     Need { what: "python3", package: "python3" },
     Need { what: "redis-server", package: "redis-server" },
+    Need { what: "runc", package: "runc" },
     Need { what: "sqlite3", package: "sqlite3" },
     Need { what: "strace", package: "strace" },
     Need { what: "/usr/lib/*/libtcmalloc_minimal.so.4", package: "libtcmalloc-minimal4" },

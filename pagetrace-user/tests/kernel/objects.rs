@@ -53,7 +53,7 @@ fn compiled(compiler: &str, flags: &[&str], source: &str, name: &str) -> PathBuf
     program
 }
 
-fn objects() -> PathBuf {
+pub fn objects() -> PathBuf {
     compiled("cc", &["-Wall", "-Wextra"], "objects.c", "objects")
 }
 
@@ -103,7 +103,7 @@ fn recorded(stage: &Stage, preload: &str, flags: &[&str], command: &[&str]) -> (
 }
 
 /// The calls of a report, of all libraries.
-fn calls_of(report: &Value) -> Counts {
+pub fn calls_of(report: &Value) -> Counts {
     let mut counts = Counts::new();
     for line in report["objects"]["calls"].as_array().unwrap() {
         let sum = counts.entry(line["call"].as_str().unwrap().to_owned()).or_default();
@@ -128,7 +128,7 @@ fn less(from: (u64, u64, u64), what: (u64, u64, u64)) -> (u64, u64, u64) {
 }
 
 /// The objects and bytes that the program says it leaves.
-fn leaks_said(stdout: &str) -> (u64, u64) {
+pub fn leaks_said(stdout: &str) -> (u64, u64) {
     let line =
         stdout.lines().rev().find_map(|line| line.strip_prefix("leaks ")).expect("a line that begins with leaks");
     let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -147,7 +147,7 @@ fn check_trust(report: &Value) {
     assert_eq!(number(report, "unknown_frees"), 0, "the program was recorded from its first call on");
 }
 
-fn live(report: &Value) -> (u64, u64) {
+pub fn live(report: &Value) -> (u64, u64) {
     (number(report, "live_objects"), number(report, "live_bytes"))
 }
 
