@@ -21,3 +21,6 @@ mod elf_symbols;
 
 #[path = "symbols/hostile.rs"]
 mod hostile;
+
+#[path = "symbols/allocator_files.rs"]
+mod allocator_files;
