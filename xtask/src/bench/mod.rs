@@ -240,27 +240,36 @@ impl Bench {
         Ok(())
     }
 
-    /// What a heap tracer costs, for comparison: it sees every malloc and no page.
+    /// What recording objects costs, and what a heap tracer does that has a library in the process.
     fn malloc(&self) -> Result<()> {
-        let samples = self.alternate(&[false, true], |heaptrack| {
-            let mut workload = if heaptrack {
-                let mut tool = Command::new("heaptrack");
-                tool.arg("--output").arg(self.directory.join("heaptrack"));
-                self.workload.start_in(tool, Act::Malloc, self.cpu)?
-            } else {
-                self.workload.start(Act::Malloc, self.cpu)?
-            };
-            workload.round()?;
-            let figures = workload.round()?;
-            workload.end()?;
-            Ok(Sample { figures, outcome: Outcome::default() })
+        let tools = [
+            (Some(Tool::Nobody), "nobody"),
+            (Some(Tool::Pagetrace(&["--objects"])), "pagetrace-user --objects"),
+            (Some(Tool::Pagetrace(&["--objects", "--sample", "0", "--ring", "64M"])), "the same, --sample 0"),
+            (None, "heaptrack"),
+        ];
+        let samples = self.alternate(&tools.map(|(tool, _)| tool), |tool| match tool {
+            Some(tool) => self.one_workload(tool, Act::Malloc),
+            None => self.under_heaptrack(),
         })?;
-        println!("\nfor reference: malloc and free, by heaptrack");
-        println!("{:40}{:>10}{:>10}", "watched by", "ns", "added");
-        println!("{:40}{:>10.0}", "nobody", median(samples[0].iter().map(|sample| sample.figures[0])));
-        let ns = median(samples[1].iter().map(|sample| sample.figures[0]));
-        println!("{:40}{ns:>10.0}{:>10.0}", "heaptrack", added(&samples[1], &samples[0], 0));
+        println!("\nmalloc and free ({} a run)", Act::Malloc.count());
+        println!("{:40}{:>10}{:>10}{:>10}", "watched by", "ns", "added", "lost");
+        for ((_, name), tool) in tools.iter().zip(&samples) {
+            let ns = median(tool.iter().map(|sample| sample.figures[0]));
+            let lost = median(tool.iter().map(|sample| sample.outcome.lost as f64));
+            println!("{name:40}{ns:>10.0}{:>10.0}{lost:>10.0}", added(tool, &samples[0], 0));
+        }
         Ok(())
+    }
+
+    fn under_heaptrack(&self) -> Result<Sample> {
+        let mut tool = Command::new("heaptrack");
+        tool.arg("--output").arg(self.directory.join("heaptrack"));
+        let mut workload = self.workload.start_in(tool, Act::Malloc, self.cpu)?;
+        workload.round()?;
+        let figures = workload.round()?;
+        workload.end()?;
+        Ok(Sample { figures, outcome: Outcome::default() })
     }
 
     /// Measures each case once a run, starting with another one in each run; a list of samples for each case.
