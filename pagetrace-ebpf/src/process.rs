@@ -44,11 +44,26 @@ pub fn pt_fork(ctx: RawTracePointContext) {
             tally_add(tally::MAP_FULL);
         }
         if mm != parent_mm {
-            return owner::introduce(hook, child, mm, record::HOW_FORKED);
+            owner::introduce(hook, child, mm, record::HOW_FORKED);
+            return inherit_returns(task::tgid(parent), parent_mm, tgid);
         }
     }
     if !told {
         owner::not_wanted(hook);
+    }
+}
+
+/// A child runs what its parent runs: what holds for the returns of its functions does too, until it runs another program.
+#[inline(always)]
+fn inherit_returns(parent: u32, parent_mm: u64, child: u32) {
+    let (Some(allowed), Some(owner)) = (RETURNS.get_ptr(parent), owner::find(parent_mm)) else { return };
+    // SAFETY: an aligned word of a map's value.
+    if unsafe { *allowed } != owner.number {
+        return;
+    }
+    if let Some(process) = PROCESSES.get_ptr(child) {
+        // SAFETY: a value of a preallocated map.
+        let _ = RETURNS.insert(child, unsafe { (*process).owner } as u32, 0);
     }
 }
 

@@ -5,8 +5,8 @@
 //! an allocator's functions is attached to; which of several is really used, the counts of its calls tell.
 //! *When.* Before the program's first instruction for what it is linked with, where the recorder starts it; else as
 //! soon as the mapping is seen.
-//! *Whose.* A point costs every process in which it stands: it stands in the recorded ones alone, unless the whole
-//! system is recorded. In a Go program no return of a function is ever taken over: there the instructions are probed by
+//! *Whose.* A point costs every process in which it stands: it stands in the recorded ones alone, unless others
+//! may come (children, all, by name). In a Go program no return of a function is ever taken over: there the instructions are probed by
 //! which the functions return.
 
 use std::collections::{BTreeSet, HashMap};

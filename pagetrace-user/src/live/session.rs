@@ -213,8 +213,8 @@ impl Work {
         let _ = rustix::process::setpriority_process(None, -15);
         let everyone = options.follow || !matches!(options.select, Select::Pids(_));
         let heaps = if options.no_heap { Heaps::none() } else { Heaps::new(everyone) };
-        let system_wide = !matches!(options.select, Select::Pids(_) | Select::Command(_));
-        let objects = Objects::new(options.objects.map(|period| period.0), system_wide);
+        let others_come = options.follow || !matches!(options.select, Select::Pids(_) | Select::Command(_));
+        let objects = Objects::new(options.objects.map(|period| period.0), others_come);
         let mut capture = Capture::new(kernel, merge, route, (heaps, objects), (zero, options.spin_time));
         let mut command = match self.begin(&mut capture, stopped.as_ref()) {
             Ok(()) => stopped.map(Stopped::go).transpose()?,

@@ -282,6 +282,25 @@ fn calls_that_fail_take_and_give_nothing() {
     }
 }
 
+/// A child that runs another program is looked at first: until then its calls are counted, and what they give is not
+/// recorded.
+#[test]
+fn children_are_followed() {
+    let stage = Stage::enter("objects_children");
+    let command = format!("{}; true", objects().display());
+    let mut recorder = Command::new(BINARY);
+    recorder.args(["-q", "-f", "--objects", "--sample", "0", "-o"]).arg(stage.path());
+    let ran = run_command(recorder.args(["--", "sh", "-c", &command]));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let files = std::fs::read_dir(stage.path()).unwrap().map(|entry| entry.unwrap().path());
+    let is_childs = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("objects.");
+    let report = report(&files.into_iter().find(is_childs).expect("a file of the child"));
+    let found = calls_of(&report);
+    assert_eq!((found["malloc"].0, found["realloc"].0, found["free"].0), (1000, 501, 909));
+    assert_eq!(report["lost"], 0);
+    assert!(number(&report, "allocs") + number(&report, "unknown_frees") >= number(&report, "frees"));
+}
+
 /// Attached to in mid-life: what came before is not known, what is called from then on is counted exactly.
 #[test]
 fn a_process_that_runs_already() {
