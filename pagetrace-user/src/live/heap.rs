@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::failure::Failure;
 use crate::live::decode::PHASES;
 use crate::live::load::{HeapLayout, Kernel};
 use crate::live::spans::AllPs;
-use crate::live::uprobe::{Point, Scope, Target, Way};
+use crate::live::uprobe::{Identity, Point, Scope, Target, Way};
 use crate::symbols::go::offsets::GoOffsets;
 use crate::symbols::go::{self, GoPlan, Verb};
 use crate::symbols::prologue::Cost;
@@ -45,16 +44,13 @@ pub struct Found {
     pub was_there: bool,
 }
 
-/// A file: device, inode, length, time of the last change in ns.
-type FileKey = (u64, u64, u64, i128);
-
 /// The programs seen so far.
 pub struct Heaps {
     wanted: bool,
     /// Points stand in every process that runs the file.
     everyone: bool,
-    plans: HashMap<FileKey, Option<Arc<GoPlan>>>,
-    attached: HashMap<(FileKey, Option<Pid>), Arc<Attached>>,
+    plans: HashMap<Identity, Option<Arc<GoPlan>>>,
+    attached: HashMap<(Identity, Option<Pid>), Arc<Attached>>,
 }
 
 impl Heaps {
@@ -86,8 +82,7 @@ impl Heaps {
             return None;
         }
         let meta = fs::metadata(path).ok()?;
-        let changed = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        let key = (meta.dev(), meta.ino(), meta.len(), changed);
+        let key = Identity::of(&meta);
         // A file that tells nothing has no page heap that is known.
         let plan = self.plans.entry(key).or_insert_with(|| go::plan(path).ok().flatten().map(Arc::new)).clone()?;
         let whose = match scope {

@@ -11,7 +11,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -22,13 +21,10 @@ use pagetrace_common::control::object_cookie::{
 
 use crate::event::{LibraryId, ObjectCall, Probe};
 use crate::live::load::{Kernel, ObjectPoint};
-use crate::live::uprobe::{Point, Scope, Target, Way};
+use crate::live::uprobe::{Identity, Point, Scope, Target, Way};
 use crate::symbols::allocators::{self, AllocatorPlan, Function};
 use crate::symbols::prologue::Cost;
 use crate::units::Pid;
-
-/// A file: device, inode, length, time of the last change in ns.
-type FileKey = (u64, u64, u64, i128);
 
 /// An allocator's file that is attached to.
 #[derive(Clone, Debug)]
@@ -48,9 +44,9 @@ pub struct Objects {
     period: Option<u64>,
     /// Points stand in every process that maps the file.
     everyone: bool,
-    plans: HashMap<FileKey, Option<(u8, Arc<AllocatorPlan>)>>,
+    plans: HashMap<Identity, Option<(u8, Arc<AllocatorPlan>)>>,
     next: u8,
-    attached: HashMap<(FileKey, Option<Pid>), Arc<Library>>,
+    attached: HashMap<(Identity, Option<Pid>), Arc<Library>>,
     /// What was attached to before the program of this process began.
     before: HashMap<Pid, Vec<Arc<Library>>>,
 }
@@ -97,8 +93,7 @@ impl Objects {
 
     fn of_file(&mut self, kernel: &mut Kernel, pid: Pid, link: &Path, path: &str, is_go: bool) -> Option<Arc<Library>> {
         let meta = fs::metadata(link).ok()?;
-        let changed = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        let key = (meta.dev(), meta.ino(), meta.len(), changed);
+        let key = Identity::of(&meta);
         let next = &mut self.next;
         let known = self.plans.entry(key).or_insert_with(|| {
             // A file that tells nothing is no allocator's.

@@ -34,6 +34,7 @@ use crate::event::Probe;
 use crate::failure::{Code, Failure};
 use crate::units::Pid;
 
+pub use file::Identity;
 pub use flight::settle;
 pub use journal::StateDirectory;
 pub use program::{MapFds, Program};
