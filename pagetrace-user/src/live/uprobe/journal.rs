@@ -80,7 +80,7 @@ impl StateDirectory {
             boot_id: boot_id(),
             path: path.to_owned(),
             name: std::fs::read_link(path).unwrap_or_default(),
-            file: file.clone(),
+            file: *file,
             offsets: points.iter().map(|point| point.offset).collect(),
         };
         self.try_write(&entry).map_err(|error| {
