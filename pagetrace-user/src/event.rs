@@ -112,7 +112,8 @@ pub enum Body {
     /// `pages` of the page heap from `addr`, and what they are.
     BaselineHeap { addr: u64, pages: HeapPages, state: HeapState },
     /// What the id stands for from here on: an allocator, and the file that its functions are in.
-    Library { id: LibraryId, name: String, path: String },
+    /// `whole`: its functions were attached to before the program began; else what they did before this is not known.
+    Library { id: LibraryId, whole: bool, name: String, path: String },
     /// How often one function was called since the recording of the process's objects began.
     Calls { who: Who, count: CallCount },
     /// Records of `layer` on the event's `cpu` were dropped between `from` and `to`.

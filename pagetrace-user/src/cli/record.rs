@@ -65,7 +65,7 @@ pub struct RecordArgs {
 
     /// With --objects: bytes between two samples on average, up to 1GiB; 0 records every object [default: 512KiB]
     #[arg(long, value_name = "SIZE", value_parser = values::sample)]
-    #[arg(env = "PAGETRACE_SAMPLE", hide_env = true, help_heading = HOW)]
+    #[arg(env = "PAGETRACE_SAMPLE", hide_env = true, allow_negative_numbers = true, help_heading = HOW)]
     sample: Option<Bytes>,
 
     /// Directory of the trace files; made if absent

@@ -24,7 +24,7 @@
 //! | `sync` | heap | a reading of the page heap begins: `why` |
 //! | `baseline` | heap | `addr` `bytes` `npages` `span` (what it is in use for; `given_back`: free and without memory) |
 //! | `alloc` `free` `kept` | object | `addr` `bytes` (asked for; of a `free` 0 where every call is recorded) `call` `library` (id) `moves` (one half of a call like `realloc`); `kept`: the thread's last `free` that moves did not happen |
-//! | `library` | object | `id` `name` `path` of an allocator |
+//! | `library` | object | `id` `name` `path` of an allocator; `whole`: recorded from the program's first call on, else from this line on |
 //! | `calls` | object | `call` `library` `calls` `bytes` (asked for) `nested` (made by another function of an allocator) `failed`: of all calls, sampled or not |
 //! | `start` `fork` `exec` `exit` `mm_gone` | task | `how` `parent`; `child` `child_comm`; `comm` `exe`; `code` `signal`; none |
 //! | `lost` | that of the records | `from` `to` `count` |
@@ -211,8 +211,9 @@ pub fn describe<'a>(
             put_who(object.who, put);
             put("moves", Flag(object.moves));
         }
-        Body::Library { id, name, path } => {
+        Body::Library { id, whole, name, path } => {
             put("id", Number(u64::from(id.0)));
+            put("whole", Flag(*whole));
             put("name", Text(name));
             put("path", Text(path));
         }

@@ -7,7 +7,7 @@ use super::heap;
 use super::object;
 use super::state::{Block, Context, Tables, op};
 use super::wire::{Corrupt, In};
-use crate::event::{Access, Actor, Body, Call, Event, FileId, Layer, LibraryId, Member, Scan, ScanKind, Start, Why};
+use crate::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
 use crate::units::{Bytes, Comm, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
 
 /// All that the reader knows of what it read.
@@ -182,9 +182,7 @@ impl EventReader {
             }
             op::rare::HEAP_READING => Body::HeapReading { why: code::<Why>(bytes.byte()?)? },
             op::rare::BASELINE_HEAP => heap::read_row(&mut self.block, bytes)?,
-            op::rare::LIBRARY => {
-                Body::Library { id: LibraryId(bytes.byte()?), name: bytes.text()?, path: bytes.text()? }
-            }
+            op::rare::LIBRARY => object::read_library(bytes)?,
             op::rare::CALLS => object::read_count(bytes)?,
             _ => return Err(Corrupt("an unknown kind of event")),
         })

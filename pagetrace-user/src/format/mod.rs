@@ -97,7 +97,7 @@
 //! | 127, 8 | `Heap` with a span or a goroutine | as opcode 126; `u8` bits 0-1: 0 no span, else its kind + 1, bit 2: it has a class, bit 3: it has a goroutine; `u8` class and `s(heap_goid)` goroutine as said |
 //! | 127, 9 | `HeapReading` | `u8` why |
 //! | 127, 10 | `BaselineHeap` | `u8` state, `s(heap_end)` address, `v` pages |
-//! | 127, 11 | `Library` | `u8` id, `t` name, `t` path |
+//! | 127, 11 | `Library` | `u8` id, `u8` whole, `t` name, `t` path |
 //! | 127, 12 | `Calls` | `v` 64 * library + call, `v` calls, `v` bytes, `v` nested, `v` failed |
 //!
 //! # What events are written against

@@ -41,8 +41,8 @@ pub(super) fn read(block: &mut Block, bytes: &mut In<'_>) -> Result<Object, Corr
 /// An event of the layer that is no object.
 pub(super) fn write_rare(body: &Body, out: &mut Out) {
     match body {
-        Body::Library { id, name, path } => {
-            out.bytes.extend_from_slice(&[op::rare::LIBRARY, id.0]);
+        Body::Library { id, whole, name, path } => {
+            out.bytes.extend_from_slice(&[op::rare::LIBRARY, id.0, u8::from(*whole)]);
             out.text(name);
             out.text(path);
         }
@@ -55,6 +55,14 @@ pub(super) fn write_rare(body: &Body, out: &mut Out) {
         }
         _ => {}
     }
+}
+
+pub(super) fn read_library(bytes: &mut In<'_>) -> Result<Body, Corrupt> {
+    let (id, whole) = (LibraryId(bytes.byte()?), bytes.byte()?);
+    if whole > 1 {
+        return Err(Corrupt("an unknown flag of a library"));
+    }
+    Ok(Body::Library { id, whole: whole == 1, name: bytes.text()?, path: bytes.text()? })
 }
 
 pub(super) fn read_count(bytes: &mut In<'_>) -> Result<Body, Corrupt> {

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -51,6 +52,14 @@ pub struct Objects {
     before: HashMap<Pid, Vec<Arc<Library>>>,
 }
 
+/// An allocator of a process.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub library: Arc<Library>,
+    /// It was attached to before the process's program began.
+    pub whole: bool,
+}
+
 impl Objects {
     #[must_use]
     pub fn new(period: Option<u64>, everyone: bool) -> Objects {
@@ -62,6 +71,12 @@ impl Objects {
         self.period
     }
 
+    /// One that is attached to, in whatever process.
+    #[must_use]
+    pub fn library(&self, id: LibraryId) -> Option<Arc<Library>> {
+        self.attached.values().find(|library| library.id == id).cloned()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn libraries(&self) -> u8 {
@@ -69,13 +84,15 @@ impl Objects {
     }
 
     /// Attaches to the allocators that a process has mapped by now; all that are attached to in it.
-    pub fn of_process(&mut self, kernel: &mut Kernel, pid: Pid, is_go: bool) -> Vec<Arc<Library>> {
+    pub fn of_process(&mut self, kernel: &mut Kernel, pid: Pid, is_go: bool) -> Vec<Found> {
         if self.period.is_none() {
             return Vec::new();
         }
-        let mut found = self.before.remove(&pid).unwrap_or_default();
+        let before = self.before.remove(&pid).unwrap_or_default().into_iter();
+        let mut found: Vec<Found> = before.map(|library| Found { library, whole: true }).collect();
         for (link, path) in mapped_programs(pid) {
-            found.extend(self.of_file(kernel, pid, &link, &path, is_go));
+            let library = self.of_file(kernel, pid, &link, &path, is_go);
+            found.extend(library.map(|library| Found { library, whole: false }));
         }
         found
     }
@@ -110,7 +127,10 @@ impl Objects {
         }
         let target = Target { path: link.to_path_buf(), scope };
         let library = Arc::new(attach(kernel, &target, (number, path), &plan, is_go));
-        self.attached.insert((key, whose), Arc::clone(&library));
+        // What failed is tried again when the process is looked at again: its mappings may have been changing.
+        if !library.probes.is_empty() {
+            self.attached.insert((key, whose), Arc::clone(&library));
+        }
         Some(library)
     }
 }
@@ -273,9 +293,28 @@ pub fn mapped_programs(pid: Pid) -> Vec<(PathBuf, String)> {
         .collect()
 }
 
+/// Scripts that one script may be run by.
+const MOST_SCRIPTS: usize = 4;
+
+/// The program that runs this file: the one that its first line names where it is a script.
+fn interpreted_by(file: &Path) -> PathBuf {
+    let mut program = file.to_path_buf();
+    for _ in 0..MOST_SCRIPTS {
+        let mut start = Vec::new();
+        // What cannot be read is no script.
+        let _ = fs::File::open(&program).and_then(|file| file.take(256).read_to_end(&mut start));
+        let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let Some(words) = line.strip_prefix(b"#!").map(String::from_utf8_lossy) else { break };
+        let Some(word) = words.split_ascii_whitespace().next() else { break };
+        program = PathBuf::from(word);
+    }
+    program
+}
+
 /// A program's file and those that its loader will map with it, as the loader itself tells.
-fn linked_files(program: &Path) -> Vec<PathBuf> {
-    let mut files = vec![program.to_path_buf()];
+fn linked_files(file: &Path) -> Vec<PathBuf> {
+    let program = &interpreted_by(file);
+    let mut files = vec![program.clone()];
     let Some(loader) = allocators::loader_of(program).filter(|loader| loader.contains("/ld-")) else { return files };
     // The environment, and with it LD_PRELOAD and LD_LIBRARY_PATH, is the one that the program will have.
     let told = Command::new(loader).arg("--list").arg(program).stdin(Stdio::null()).stderr(Stdio::null()).output();

@@ -190,7 +190,7 @@ impl State {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.objects.apply(event.ts, event.tid, object, odd);
             }
-            Body::Library { id, name, path } => self.objects.library(*id, name, path),
+            Body::Library { id, whole, name, path } => self.objects.library(event.ts, *id, *whole, (name, path)),
             Body::Calls { who, count } => self.objects.count(*who, *count),
             Body::Lost { layer: Layer::Object, to, .. } => self.objects.lost(*to),
             Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}

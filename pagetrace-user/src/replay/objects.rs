@@ -74,6 +74,8 @@ pub struct Objects {
     pub unknown_frees: u64,
     /// The end of the last gap in this layer.
     gap: Option<Nanos>,
+    /// From when on all allocators of the program were recorded; `None`: from its first call on.
+    since: Option<Nanos>,
 }
 
 impl Objects {
@@ -86,6 +88,12 @@ impl Objects {
     #[must_use]
     pub fn is_uncertain(&self, live: &Live) -> bool {
         self.gap.is_some_and(|gap| live.since <= gap)
+    }
+
+    /// From when on all allocators of the program were recorded; `None`: from its first call on.
+    #[must_use]
+    pub fn since(&self) -> Option<Nanos> {
+        self.since
     }
 
     #[must_use]
@@ -108,9 +116,13 @@ impl Objects {
     pub(super) fn begin_anew(&mut self) {
         self.live.clear();
         self.moving.clear();
+        self.since = None;
     }
 
-    pub(super) fn library(&mut self, id: LibraryId, name: &str, path: &str) {
+    pub(super) fn library(&mut self, ts: Nanos, id: LibraryId, whole: bool, (name, path): (&str, &str)) {
+        if !whole {
+            self.since = Some(ts);
+        }
         self.libraries.insert(id, Library { name: name.to_owned(), path: path.to_owned() });
     }
 

@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 
 use super::Report;
-use super::text::{put, shown, table};
+use super::text::{at, put, shown, table};
 use crate::event::{Header, Who};
 use crate::replay::{Estimate, State};
 use crate::units::Bytes;
@@ -19,6 +19,8 @@ use crate::units::Bytes;
 pub struct ObjectsLine {
     /// Bytes between two samples on average; 0: every object.
     pub period_bytes: u64,
+    /// From when on they were recorded; `null`: from the program's first call on.
+    pub since_ns: Option<u64>,
     /// At the end.
     pub live_objects: u64,
     pub live_bytes: u64,
@@ -52,7 +54,7 @@ pub struct CallLine {
 /// The objects; `None` where the trace has none.
 pub(super) fn objects_line(header: &Header, state: &State) -> Option<ObjectsLine> {
     let objects = state.objects();
-    if objects.is_empty() {
+    if objects.is_empty() && header.object_period_bytes.is_none() {
         return None;
     }
     let period = header.object_period_bytes.unwrap_or(0);
@@ -86,6 +88,7 @@ pub(super) fn objects_line(header: &Header, state: &State) -> Option<ObjectsLine
     });
     Some(ObjectsLine {
         period_bytes: period,
+        since_ns: objects.since().map(|since| since.0),
         live_objects: all.objects.round() as u64,
         live_bytes: all.bytes.round() as u64,
         live_error_bytes: all.error().round() as u64,
@@ -101,9 +104,15 @@ pub(super) fn objects_line(header: &Header, state: &State) -> Option<ObjectsLine
 /// The section of a report; nothing where the trace has no objects.
 pub(super) fn section(report: &Report, out: &mut String) -> fmt::Result {
     let Some(objects) = &report.objects else { return Ok(()) };
+    if objects.calls.is_empty() && objects.allocs == 0 {
+        return writeln!(
+            out,
+            "\nObjects of allocators: NONE: no function of an allocator was found in time in its program or its libraries"
+        );
+    }
     let (live, count) = (Bytes(objects.live_bytes), objects.live_objects);
     if objects.period_bytes == 0 {
-        writeln!(out, "\nObjects of allocators: {live} in {count} live at the end; every one was recorded")?;
+        writeln!(out, "\nObjects of allocators: {live} in {count} live at the end; none left out")?;
     } else {
         let (error, period) = (Bytes(objects.live_error_bytes), Bytes(objects.period_bytes));
         writeln!(
@@ -112,9 +121,16 @@ pub(super) fn section(report: &Report, out: &mut String) -> fmt::Result {
             objects.live_samples
         )?;
     }
+    if let Some(since) = objects.since_ns {
+        let since = at(report, since);
+        writeln!(
+            out,
+            "recorded from {since} on: of what was given before, calls are counted at most, and nothing else is known"
+        )?;
+    }
     writeln!(
         out,
-        "recorded {} given, {} taken back, {} of them from before; {} that live may have been taken back in a gap",
+        "recorded {} given, {} taken back, {} of them unknown; {} that live may have been taken back in a gap",
         objects.allocs, objects.frees, objects.unknown_frees, objects.uncertain_samples
     )?;
     let mut calls = table(&["allocator", "call", "calls", "bytes", "nested", "failed", "live", "live bytes"]);

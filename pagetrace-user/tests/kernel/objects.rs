@@ -145,6 +145,7 @@ fn check_trust(report: &Value) {
     assert_eq!(report["anomalies"], Value::Array(Vec::new()));
     assert_eq!(number(report, "uncertain_samples"), 0);
     assert_eq!(number(report, "unknown_frees"), 0, "the program was recorded from its first call on");
+    assert_eq!(report["objects"]["since_ns"], Value::Null, "{}", report["objects"]);
 }
 
 pub fn live(report: &Value) -> (u64, u64) {
@@ -217,14 +218,20 @@ fn calls_of_real_programs() {
     let query = "create table t(a integer primary key, b text); \
                  with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000) \
                  insert into t select i, printf('%040d', i * i) from n; select count(distinct b) from t;";
-    for (preload, command) in [
-        ("", ["perl", "-e", script]),
-        ("libjemalloc.so.2", ["perl", "-e", script]),
-        ("", ["sqlite3", ":memory:", query]),
-        ("libmimalloc.so.2.0", ["sqlite3", ":memory:", query]),
-    ] {
-        let (expected, said) = counted(&stage, preload, &command);
-        let (report, again) = recorded(&stage, preload, &["--sample", "0"], &command);
+    // A script is run by the program that its first line names.
+    let file = stage.join("script");
+    std::fs::write(&file, format!("#!/usr/bin/perl\n{script}\n")).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let commands: [(&str, &[&str]); 5] = [
+        ("", &["perl", "-e", script]),
+        ("libjemalloc.so.2", &["perl", "-e", script]),
+        ("", &["sqlite3", ":memory:", query]),
+        ("libmimalloc.so.2.0", &["sqlite3", ":memory:", query]),
+        ("", &[file.to_str().unwrap()]),
+    ];
+    for (preload, command) in commands {
+        let (expected, said) = counted(&stage, preload, command);
+        let (report, again) = recorded(&stage, preload, &["--sample", "0"], command);
         assert_eq!(said, again);
         assert_eq!(by_act(&calls_of(&report)), by_act(&expected), "{command:?} with {preload:?}");
         check_trust(&report);
@@ -298,6 +305,7 @@ fn children_are_followed() {
     let found = calls_of(&report);
     assert_eq!((found["malloc"].0, found["realloc"].0, found["free"].0), (1000, 501, 909));
     assert_eq!(report["lost"], 0);
+    assert!(report["objects"]["since_ns"].is_number(), "{}", report["objects"]);
     assert!(number(&report, "allocs") + number(&report, "unknown_frees") >= number(&report, "frees"));
 }
 

@@ -147,8 +147,8 @@ fn object() -> BoxedStrategy<Body> {
     prop_oneof![
         8 => (word(ObjectAct::ALL), number(), bytes.clone(), who(), any::<bool>())
             .prop_map(|(act, addr, bytes, who, moves)| Body::Object(Object { act, addr, bytes, who, moves })),
-        1 => (any::<u8>(), text(), text())
-            .prop_map(|(id, name, path)| Body::Library { id: LibraryId(id), name, path }),
+        1 => (any::<u8>(), any::<bool>(), text(), text())
+            .prop_map(|(id, whole, name, path)| Body::Library { id: LibraryId(id), whole, name, path }),
         1 => (who(), number(), bytes, number(), number()).prop_map(|(who, calls, bytes, nested, failed)| Body::Calls {
             who,
             count: CallCount { calls, bytes, nested, failed }

@@ -353,7 +353,12 @@ pub fn objects() -> Vec<Event> {
     s.own(Body::Start { how: Start::Running, parent: Pid(1) });
     let (libc, runtime) = (LibraryId(0), LibraryId(1));
     for (id, name, file) in [(libc, "glibc 2.36", "libc.so.6"), (runtime, "C++ runtime", "libstdc++.so.6")] {
-        s.own(Body::Library { id, name: name.to_owned(), path: format!("/usr/lib/x86_64-linux-gnu/{file}") });
+        s.own(Body::Library {
+            id,
+            whole: id == libc,
+            name: name.to_owned(),
+            path: format!("/usr/lib/x86_64-linux-gnu/{file}"),
+        });
     }
     let who = |call, library| Who { call, library };
     let object = |act, addr, bytes, who, moves| Body::Object(Object { act, addr, bytes: Bytes(bytes), who, moves });

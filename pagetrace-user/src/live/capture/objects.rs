@@ -3,7 +3,7 @@
 use crate::event::{Body, LibraryId, Who};
 use crate::live::capture::Capture;
 use crate::live::clock;
-use crate::live::objects::{calls, number};
+use crate::live::objects::{Found, Library, calls, number};
 use crate::units::Nanos;
 
 /// How often the samples of processes that are gone are forgotten.
@@ -24,10 +24,10 @@ impl Capture {
         // Of what happened until now it is not known which allocator it was.
         let at = self.settle();
         let Some(target) = self.route.targets.get_mut(&index) else { return };
-        for library in libraries {
-            let (id, name, path) = (library.id, library.name.clone(), library.path.clone());
-            if target.libraries.insert(id, library).is_none() {
-                target.push_own(at, 0, Body::Library { id, name, path }, &self.route.writer);
+        for Found { library, whole } in libraries {
+            let body = told(&library, whole);
+            if target.libraries.insert(library.id, library).is_none() {
+                target.push_own(at, 0, body, &self.route.writer);
             }
         }
     }
@@ -58,10 +58,17 @@ impl Capture {
             let mut counts = Vec::new();
             // Who attached to it may have been another process that maps the same file.
             for library in (0..self.objects.libraries()).map(LibraryId) {
+                let before = counts.len();
                 for call in calls() {
                     if let Some(count) = self.kernel.take_calls(owner, number(call, library)) {
                         counts.push(Body::Calls { who: Who { call, library }, count });
                     }
+                }
+                let target = self.route.targets.get(&index);
+                let is_known = target.is_none_or(|target| target.libraries.contains_key(&library));
+                // A process that was over before it was looked at.
+                if counts.len() > before && !is_known {
+                    counts.extend(self.objects.library(library).map(|library| told(&library, false)));
                 }
             }
             let at = self.merge.last();
@@ -79,4 +86,8 @@ impl Capture {
             self.kernel.forget_objects(|owner| gone.contains(&owner));
         }
     }
+}
+
+fn told(library: &Library, whole: bool) -> Body {
+    Body::Library { id: library.id, whole, name: library.name.clone(), path: library.path.clone() }
 }
