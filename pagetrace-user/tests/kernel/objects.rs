@@ -290,7 +290,8 @@ fn calls_that_fail_take_and_give_nothing() {
 }
 
 /// A child that runs another program is looked at first: until then its calls are counted, and what they give is not
-/// recorded.
+/// recorded. As no return is seen, the calls that the allocator's functions make of each other count then as well:
+/// `reallocarray` calls `realloc`, and that, given nothing, `malloc`, as `realloc` itself does once.
 #[test]
 fn children_are_followed() {
     let stage = Stage::enter("objects_children");
@@ -303,7 +304,9 @@ fn children_are_followed() {
     let is_childs = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("objects.");
     let report = report(&files.into_iter().find(is_childs).expect("a file of the child"));
     let found = calls_of(&report);
-    assert_eq!((found["malloc"].0, found["realloc"].0, found["free"].0), (1000, 501, 909));
+    let (malloc, realloc) = (found["malloc"].0, found["realloc"].0);
+    assert!((1000..=1002).contains(&malloc) && (501..=502).contains(&realloc), "{found:?}");
+    assert_eq!(found["free"].0, 909);
     assert_eq!(report["lost"], 0);
     assert!(report["objects"]["since_ns"].is_number(), "{}", report["objects"]);
     assert!(number(&report, "allocs") + number(&report, "unknown_frees") >= number(&report, "frees"));
