@@ -129,8 +129,7 @@ pub mod object_cookie {
     #[must_use]
     pub const fn of(call: u8, library: u8, arguments: Arguments, flags: u64, before: u64, after: u64) -> u64 {
         let Arguments { size, count, old, out } = arguments;
-        (call & 63) as u64
-            | (library as u64 & 63) << 6
+        pack(call, library) as u64
             | (size as u64 & 15) << 12
             | (count as u64 & 15) << 16
             | (old as u64 & 15) << 20
@@ -144,7 +143,19 @@ pub mod object_cookie {
         if bytes > most { most } else { bytes }
     }
 
-    /// Call and library in one number, as records name them: bits 0..6 and 6..12.
+    /// Call and library in one number, as records and the map `CALLS` have them: bits 0..6 and 6..12.
+    #[must_use]
+    pub const fn pack(call: u8, library: u8) -> u32 {
+        (call & 63) as u32 | (library as u32 & 63) << 6
+    }
+
+    /// The call and the library that [`pack`] made one number of.
+    #[must_use]
+    pub const fn unpack(who: u64) -> (u8, u8) {
+        ((who & 63) as u8, (who >> 6 & 63) as u8)
+    }
+
+    /// Call and library, as [`pack`] has them.
     #[must_use]
     pub const fn who(cookie: u64) -> u32 {
         (cookie & 0xfff) as u32

@@ -20,7 +20,7 @@ use pagetrace_common::control::object_cookie::{
     self, Arguments, CHOOSES, FORWARDS, IN_PLACE, LEAVES, NONE, NOT_OWN, TAKES_RETURN, THROWS,
 };
 
-use crate::event::{LibraryId, ObjectCall, Probe};
+use crate::event::{LibraryId, Probe};
 use crate::live::load::{Kernel, ObjectPoint};
 use crate::live::uprobe::{Identity, Point, Scope, Target, Way};
 use crate::symbols::allocators::{self, AllocatorPlan, Function};
@@ -236,6 +236,9 @@ fn points_of(function: &Function, library: u8, is_go: bool, chooses: bool) -> Op
         out: register(shape.out),
     };
     let returns = returns_of(function, is_go);
+    if returns == Returns::Unknown {
+        return None;
+    }
     let takes_return = returns == Returns::TakenOver;
     let mut flags = if chooses { CHOOSES } else { 0 };
     for (flag, is) in [
@@ -252,9 +255,6 @@ fn points_of(function: &Function, library: u8, is_go: bool, chooses: bool) -> Op
     };
     let entry = Point { name: named(function), offset: function.file_offset.0, cookie: cookie(flags) };
     let mut points = vec![ObjectPoint { point: entry, takes_return }];
-    if returns == Returns::Unknown {
-        return None;
-    }
     if let Returns::Instructions(_) = returns {
         points.extend(function.returns.iter().map(|offset| {
             let name = format!("return of {} ({})", function.symbol, Cost::SingleStepped.word());
@@ -263,17 +263,6 @@ fn points_of(function: &Function, library: u8, is_go: bool, chooses: bool) -> Op
         }));
     }
     Some(points)
-}
-
-/// Every function that can be counted.
-pub fn calls() -> impl Iterator<Item = ObjectCall> {
-    ObjectCall::ALL.iter().copied()
-}
-
-/// The number by which the programs count a function.
-#[must_use]
-pub fn number(call: ObjectCall, library: LibraryId) -> u32 {
-    u32::from(call.code()) | u32::from(library.0) << 6
 }
 
 /// The files of a process's executable mappings: the kernel's links to them, and their paths as it shows them.

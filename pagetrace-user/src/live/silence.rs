@@ -9,14 +9,12 @@
 use crate::event::{HeapAct, HeapRun, HeapState};
 use crate::live::spans::Row;
 use crate::ranges::RangeSet;
-use crate::units::{Bytes, Nanos, Range};
+use crate::units::{Bytes, Nanos, PAGE_BYTES, Range};
 
 /// How long no event has to come.
 pub const PATIENCE: Nanos = Nanos(5_000_000_000);
 /// How much has to be touched meanwhile.
 const LEAST: Bytes = Bytes(256 << 10);
-/// What a fault makes resident at least.
-const PAGE_BYTES: u64 = 4096;
 
 /// What a page heap has not handed out, and what was touched of it all the same.
 #[derive(Default)]

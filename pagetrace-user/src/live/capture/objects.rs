@@ -1,9 +1,11 @@
 //! Objects in a capture: attaching to the allocators of processes as they map them, and their counts at the end.
 
-use crate::event::{Body, LibraryId, Who};
+use pagetrace_common::control::object_cookie;
+
+use crate::event::{Body, LibraryId, ObjectCall, Who};
 use crate::live::capture::Capture;
 use crate::live::clock;
-use crate::live::objects::{Found, Library, calls, number};
+use crate::live::objects::{Found, Library};
 use crate::units::Nanos;
 
 /// How often the samples of processes that are gone are forgotten.
@@ -59,8 +61,9 @@ impl Capture {
             // Who attached to it may have been another process that maps the same file.
             for library in (0..self.objects.libraries()).map(LibraryId) {
                 let before = counts.len();
-                for call in calls() {
-                    if let Some(count) = self.kernel.take_calls(owner, number(call, library)) {
+                for &call in ObjectCall::ALL {
+                    let number = object_cookie::pack(call.code(), library.0);
+                    if let Some(count) = self.kernel.take_calls(owner, number) {
                         counts.push(Body::Calls { who: Who { call, library }, count });
                     }
                 }
