@@ -22,8 +22,12 @@ pub mod word {
     pub const OWN_TGID: usize = 4;
     /// Bytes between two samples of allocations on average; 0: every one.
     pub const PERIOD: usize = 5;
+    /// Nanoseconds between two stacks of a CPU on average, where there are many; 0: no stacks.
+    pub const STACK_PAUSE: usize = 6;
+    /// Bytes that a ring may hold unread for a stack to be put into it.
+    pub const STACK_ROOM: usize = 7;
     /// Words in all.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 8;
 }
 
 /// Words of the only row of the map `TALLIES`, which programs add to.
@@ -205,7 +209,9 @@ pub const LAYER_PAGE: usize = 1;
 pub const LAYER_TASK: usize = 2;
 pub const LAYER_HEAP: usize = 3;
 pub const LAYER_OBJECT: usize = 4;
-pub const LAYERS: usize = 5;
+/// Stacks of events of the other layers: filtered are those that the bound on their rate refused.
+pub const LAYER_STACK: usize = 5;
+pub const LAYERS: usize = 6;
 
 /// Columns of a layer's counters. seen = emitted + filtered + dropped.
 pub const SEEN: usize = 0;
@@ -216,6 +222,17 @@ pub const COLUMNS: usize = 4;
 
 /// Words of a CPU's row of the map `COUNTERS`: layers times columns.
 pub const COUNTER_WORDS: usize = LAYERS * COLUMNS;
+
+/// How the stacks of a process's threads are told: its row in the map `WAYS`.
+pub mod stack_way {
+    /// The memory of the stack is copied, and unwound by the recorder. So it is where there is no row.
+    pub const COPY: u32 = 0;
+    /// The kernel follows the frame pointers.
+    pub const FRAME_POINTERS: u32 = 1;
+}
+
+/// Stacks of one kind and CPU that may follow each other at once, before the pause between them holds.
+pub const STACK_BURST: u64 = 64;
 
 /// Frames in one row of the map `FRAMES`.
 pub const FRAMES_PER_ROW: u32 = 1024;
@@ -230,6 +247,7 @@ pub const fn layer_of(kind: u8) -> usize {
         record::CALL | record::CALL_FILE => LAYER_VMA,
         record::HEAP => LAYER_HEAP,
         record::OBJECT => LAYER_OBJECT,
+        record::STACK => LAYER_STACK,
         record::INTRO | record::FORK | record::EXIT | record::MM_GONE => LAYER_TASK,
         _ => LAYER_PAGE,
     }

@@ -62,6 +62,26 @@ pub const HEAP: u8 = 13;
 /// `who`: the call and the library as [`crate::control::object_cookie::who`] has them.
 pub const OBJECT: u8 = 14;
 
+/// Where the acting thread of the owner was in its own code, at the last record of the kind in the flags (`STACK_OF_*`) that
+/// tells this thread: `[instruction pointer, stack pointer, frame pointer, tail, place, word, from]`, and then the tail.
+///
+/// `tail`: bits 0..32 its bytes, which are those of the thread's memory at `from` (the stack pointer, or the page above it); with bit 32 it is addresses of
+/// instructions, the innermost first; with bit 33 the memory is all that there is of the stack. Where `place` is not 0, the memory at this address holds the kernel's own address instead of
+/// the return address `word`.
+pub const STACK: u8 = 15;
+
+pub const STACK_OF_FAULT: u8 = 0;
+pub const STACK_OF_CALL: u8 = 1;
+pub const STACK_OF_HEAP: u8 = 2;
+pub const STACK_OF_OBJECT: u8 = 3;
+pub const STACK_KINDS: u32 = 4;
+/// Bit of the word `tail` of a [`STACK`]: it is addresses.
+pub const STACK_ADDRESSES: u64 = 1 << 32;
+/// The same: the tail reaches to where the stack began.
+pub const STACK_IS_WHOLE: u64 = 1 << 33;
+/// Words of the longest tail of a [`STACK`].
+pub const STACK_WORDS: usize = 4096;
+
 pub const HOW_RUNNING: u8 = 0;
 pub const HOW_FORKED: u8 = 1;
 pub const HOW_EXECUTED: u8 = 2;
@@ -114,7 +134,7 @@ pub const CALL_WORDS: usize = HEAD_WORDS + 12;
 /// Words of a file's name in [`CALL_FILE`], zero-padded.
 pub const NAME_WORDS: usize = 7;
 
-/// The number of words of a record of this kind; `None` for an unknown kind.
+/// The number of words of a record of this kind, without the tail of a [`STACK`]; `None` for an unknown kind.
 #[must_use]
 pub const fn words_of(kind: u8) -> Option<usize> {
     let payload = match kind {
@@ -125,6 +145,7 @@ pub const fn words_of(kind: u8) -> Option<usize> {
         FAULT => 2,
         FRAME | RSS_BY_OTHER | OBJECT => 3,
         SCAN => 4,
+        STACK => 7,
         CALL => 12,
         CALL_FILE => 12 + 2 + NAME_WORDS,
         _ => return None,

@@ -19,7 +19,12 @@ use pagetrace_common::{
     record::{self, NAME_WORDS},
 };
 
-use crate::{emit::Hook, frame, layout, owner, task};
+use crate::{
+    emit::Hook,
+    frame, layout, owner,
+    stack::{self, Place},
+    task,
+};
 
 /// x86-64 numbers.
 const NR_MMAP: u64 = 9;
@@ -96,19 +101,25 @@ fn exit(ctx: &TracePointContext) {
     if nr == NR_MMAP && args[3] & MAP_ANONYMOUS == 0 && (ret as i64) > 0 {
         let file = task::file_of(args[4] as u32);
         if file != 0 {
-            return emit_file(
-                hook,
-                number,
-                [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret],
-                file,
-            );
+            let call = [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret];
+            if emit_file(hook, number, call, file) {
+                emit_stack(hook, ctx, number);
+            }
+            return;
         }
     }
     if nr == NR_SHMAT && (ret as i64) > 0 {
         known = task::segment_bytes(args[0] as u32);
     }
     let payload = [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret, known, 0, 0];
-    hook.emit(record::CALL, 0, number, payload);
+    if hook.emit(record::CALL, 0, number, payload) {
+        emit_stack(hook, ctx, number);
+    }
+}
+
+#[inline(always)]
+fn emit_stack(hook: Hook, ctx: &TracePointContext, number: u32) {
+    stack::emit(hook, ctx.as_ptr(), record::STACK_OF_CALL, number, Place::saved());
 }
 
 /// What the entry noted, if it was seen.
@@ -124,7 +135,7 @@ fn begun(nr: u64) -> (u64, u64) {
 }
 
 #[inline(always)]
-fn emit_file(hook: Hook, number: u32, call: [u64; 9], file: u64) {
+fn emit_file(hook: Hook, number: u32, call: [u64; 9], file: u64) -> bool {
     let inode: u64 = task::read(file + layout::FILE_INODE.load());
     let block: u64 = task::read(inode + layout::INODE_SB.load());
     let device: u32 = task::read(block + layout::SB_DEV.load());
@@ -160,7 +171,7 @@ fn emit_file(hook: Hook, number: u32, call: [u64; 9], file: u64) {
         text[5],
         text[6],
     ];
-    hook.emit(record::CALL_FILE, 0, number, payload);
+    hook.emit(record::CALL_FILE, 0, number, payload)
 }
 
 /// `process_madvise(pidfd, iovec, count, advice, flags)`: the address space is the pidfd's; each range is a record

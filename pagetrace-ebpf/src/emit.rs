@@ -80,8 +80,6 @@ impl Hook {
         owner: u32,
         payload: [u64; PAYLOAD],
     ) -> bool {
-        let layer = layer_of(kind);
-        self.count(layer, SEEN);
         let head = [record::head(kind, flags, self.cpu, owner), acting];
         let is_padded = PAYLOAD < PADDED_WORDS && layout::LEAST_WORDS.load() == PADDED_WORDS as u64;
         let is_in = if is_padded {
@@ -89,8 +87,21 @@ impl Hook {
         } else {
             self.put::<PAYLOAD, PAYLOAD>(head, payload)
         };
-        self.count(layer, if is_in { EMITTED } else { DROPPED });
+        self.told(layer_of(kind), is_in);
         is_in
+    }
+
+    /// Words 1 and 2 of a record of the running task's.
+    #[inline(always)]
+    pub fn head(self, kind: u8, flags: u8, owner: u32) -> [u64; 2] {
+        [record::head(kind, flags, self.cpu, owner), bpf_get_current_pid_tgid()]
+    }
+
+    /// Counts an event: its record is in the ring, or was dropped.
+    #[inline(always)]
+    pub fn told(self, layer: usize, is_in: bool) {
+        self.count(layer, SEEN);
+        self.count(layer, if is_in { EMITTED } else { DROPPED });
     }
 
     /// Puts a record into the CPU's ring, in a space for `SPACE` words of payload, `PAYLOAD` or more. False: it is full.

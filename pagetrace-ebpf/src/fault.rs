@@ -1,10 +1,17 @@
 //! Page faults on user addresses: `exceptions:page_fault_user` and `page_fault_kernel`
 //! `(unsigned long address, struct pt_regs *regs, unsigned long error_code)`, in the faulting thread (x86 only).
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    EbpfContext, helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
+};
 use pagetrace_common::{control::LAYER_PAGE, record};
 
-use crate::{emit::Hook, frame, layout, owner, task};
+use crate::{
+    emit::Hook,
+    frame, layout, owner,
+    stack::{self, Place},
+    task,
+};
 
 /// Bits of the error code (arch/x86/include/asm/trap_pf.h).
 const CODE_PRESENT: u64 = 1 << 0;
@@ -52,5 +59,7 @@ fn fault(ctx: &RawTracePointContext, mode: u8) {
     } else {
         task::read(ctx.arg::<u64>(1) + layout::REGS_IP.load())
     };
-    hook.emit(record::FAULT, flags, owner.number, [addr, ip]);
+    if hook.emit(record::FAULT, flags, owner.number, [addr, ip]) {
+        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_FAULT, owner.number, Place::saved());
+    }
 }

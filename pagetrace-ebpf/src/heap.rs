@@ -20,7 +20,13 @@ use pagetrace_common::{
     record,
 };
 
-use crate::{emit::Hook, maps::HEAP_LAYOUTS, owner, task};
+use crate::{
+    emit::Hook,
+    maps::HEAP_LAYOUTS,
+    owner,
+    stack::{self, Place},
+    task,
+};
 
 /// Words of an `mspan` that are read at once, from its start on to its class; and of an `m`, from `curg` to `p`.
 const SPAN_WORDS: usize = 11;
@@ -43,7 +49,9 @@ pub fn pt_heap(ctx: ProbeContext) -> u32 {
         Some(payload) => (cookie::flags(point), payload),
         None => (record::HEAP_UNREAD, [0; 5]),
     };
-    hook.emit(record::HEAP, flags, owner.number, payload);
+    if hook.emit(record::HEAP, flags, owner.number, payload) {
+        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, Place::at(&ctx));
+    }
     0
 }
 

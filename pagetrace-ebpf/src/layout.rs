@@ -19,7 +19,7 @@ layout! {
     /// Of the head of that list in `struct pid`.
     PID_TGID_TASKS,
     SIGNAL_LIVE, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE,
-    MM_RSS_STAT, MM_BRK,
+    MM_RSS_STAT, MM_BRK, MM_START_STACK,
     COUNTER_BYTES, COUNTER_COUNT, COUNTER_COUNTERS,
     FILES_FDT, FDT_FD, FDT_MAX_FDS,
     FILE_INODE, FILE_DENTRY, FILE_PRIVATE_DATA,
@@ -30,7 +30,7 @@ layout! {
     NODE_SHIFT, NODE_SLOTS, SEGMENT_ID, SEGMENT_BYTES,
     /// 1: a pidfd's `struct pid` hangs at the inode (pidfs), 0: at the file.
     PIDFD_AT_INODE,
-    REGS_IP, REGS_ORIG_AX,
+    REGS_IP, REGS_SP, REGS_BP, REGS_ORIG_AX,
     ARRAY_PPTRS,
     /// The position of `status` among the arguments of `mm_khugepaged_scan_pmd`.
     KHUGEPAGED_STATUS_ARG,

@@ -33,6 +33,8 @@ mod rss;
 #[cfg(target_arch = "bpf")]
 mod scan;
 #[cfg(target_arch = "bpf")]
+mod stack;
+#[cfg(target_arch = "bpf")]
 mod task;
 
 #[cfg(target_arch = "bpf")]

@@ -13,6 +13,7 @@ use pagetrace_common::control::{
     COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS as HEAP_LAYOUT_ROWS, MAX_CPUS, MAX_EXACT_CPUS, call_count, heap_layout,
     tally, word,
 };
+use pagetrace_common::record::STACK_KINDS;
 
 /// An address space that is wanted.
 #[repr(C)]
@@ -72,6 +73,8 @@ pub struct Caller {
     pub who: u64,
     pub size: u64,
     pub out: u64,
+    /// Where it returns to.
+    pub back: u64,
     /// The object that it takes back, and its bytes where they are known; 0: none that is recorded.
     pub old: u64,
     pub old_bytes: u64,
@@ -114,6 +117,14 @@ pub static PROCESSES: HashMap<u32, Process, 65536> = HashMap::new();
 /// By tid; only what calls of allocators need.
 #[btf_map]
 pub static CALLERS: HashMap<u32, Caller, 65536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// By tgid: how stacks are told ([`pagetrace_common::control::stack_way`]).
+#[btf_map]
+pub static WAYS: HashMap<u32, u32, 65536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// The earliest time of a CPU's next stack of each kind: what is rare has its turn beside what is frequent.
+#[btf_map]
+pub static STACK_TIMES: Array<u64, { (MAX_CPUS * STACK_KINDS) as usize }> = Array::new();
 
 /// By tgid: the owner number of the program in which returns of functions may be taken over; 0: of the next one seen.
 #[btf_map]

@@ -160,6 +160,7 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
         return;
     }
     caller.is_inside = 1;
+    caller.back = back;
     (caller.sp, caller.function, caller.who, caller.size) = (sp, function, u64::from(who), size);
     caller.flags = u64::from(is_sampled) * SAMPLED;
     if arguments.old != NONE {
@@ -341,6 +342,7 @@ fn caller() -> Option<&'static mut Caller> {
                 who: 0,
                 size: 0,
                 out: 0,
+                back: 0,
                 old: 0,
                 old_bytes: 0,
                 flags: 0,

@@ -11,11 +11,13 @@
 
 mod ends;
 mod object;
+mod stack;
 
 use crate::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
 pub use ends::{CounterRow, Header, Probe, Trailer};
 pub use object::{CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
+pub use stack::{Function, Place, StackId, StackOf};
 
 /// One thing that happened to the process of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,10 @@ pub enum Body {
     /// A function of an allocator gave memory to the program or took it back.
     Object(Object),
 
+    // ---- stack layer ----
+    /// Where the acting thread was in its own code at its last event of this kind.
+    Stack { of: StackOf, id: StackId },
+
     // ---- task layer ----
     /// First event of a file: how the process came into view.
     Start { how: Start, parent: Pid },
@@ -116,6 +122,13 @@ pub enum Body {
     Library { id: LibraryId, whole: bool, name: String, path: String },
     /// How often one function was called since the recording of the process's objects began.
     Calls { who: Who, count: CallCount },
+    /// A node of the tree of calls: the place, called from its parent's (`None`: it is where the thread began). Nodes are
+    /// numbered from 0 in the order of the file.
+    StackNode { parent: Option<StackId>, place: Place },
+    /// The functions at a place, the innermost first: all but the last were inlined into the next.
+    Symbol { place: Place, functions: Vec<Function> },
+    /// The build id of a mapped file.
+    BuildId { file: FileId, id: Vec<u8> },
     /// Records of `layer` on the event's `cpu` were dropped between `from` and `to`.
     Lost { layer: Layer, from: Nanos, to: Nanos, count: u64 },
 }
@@ -157,7 +170,7 @@ use wire_enum;
 
 wire_enum! {
     /// The layers that have counters of their own.
-    Layer { Vma = 0 => "vma", Page = 1 => "page", Task = 2 => "task", Heap = 3 => "heap", Object = 4 => "object" }
+    Layer { Vma = 0 => "vma", Page = 1 => "page", Task = 2 => "task", Heap = 3 => "heap", Object = 4 => "object", Stack = 5 => "stack" }
 }
 
 wire_enum! {
@@ -329,6 +342,9 @@ impl Body {
                 | Body::BaselineHeap { .. }
                 | Body::Library { .. }
                 | Body::Calls { .. }
+                | Body::StackNode { .. }
+                | Body::Symbol { .. }
+                | Body::BuildId { .. }
                 | Body::Lost { .. }
         )
     }
@@ -356,6 +372,7 @@ impl Body {
             | Body::BaselinePages { .. } => Layer::Page,
             Body::Heap(_) | Body::HeapReading { .. } | Body::BaselineHeap { .. } => Layer::Heap,
             Body::Object(_) | Body::Library { .. } | Body::Calls { .. } => Layer::Object,
+            Body::Stack { .. } | Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => Layer::Stack,
             Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => {
                 Layer::Task
             }

@@ -23,6 +23,9 @@ pub struct RecordOptions {
     pub force: bool,
     /// Record objects (`--objects`): bytes between two samples on average (`--sample`), 0 for every one.
     pub objects: Option<Bytes>,
+    /// Record where threads were in their own code (`--stacks user`): stacks of a CPU in a second at most
+    /// (`--stack-rate`), more in bursts; `None`: no stacks.
+    pub stacks: Option<u64>,
     /// Bytes of each CPU's ring buffer: a power of two and at least a page (`--ring`).
     pub ring: Bytes,
     /// One ring for all CPUs, to measure what that costs (`--one-ring`, hidden).

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args};
+use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 
 use crate::cli::values;
 use crate::failure::{Code, Failure};
@@ -20,6 +20,13 @@ const DEFAULT_SAMPLE: Bytes = Bytes(512 << 10);
 
 /// Where cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Which stacks are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Stacks {
+    User,
+    None,
+}
 
 /// As they stand on the command line or in the environment.
 #[derive(Clone, Debug, Args)]
@@ -67,6 +74,16 @@ pub struct RecordArgs {
     #[arg(long, value_name = "SIZE", value_parser = values::sample)]
     #[arg(env = "PAGETRACE_SAMPLE", hide_env = true, allow_negative_numbers = true, help_heading = HOW)]
     sample: Option<Bytes>,
+
+    /// Record where in its own code a thread was at faults, calls, heap and object events: user, or none
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "user")]
+    #[arg(env = "PAGETRACE_STACKS", hide_env = true, help_heading = HOW)]
+    stacks: Stacks,
+
+    /// With --stacks user: stacks of each CPU in a second at most, 1 to 1000000; the file tells which events have none
+    #[arg(long, value_name = "N", value_parser = values::stack_rate, default_value = "1000")]
+    #[arg(env = "PAGETRACE_STACK_RATE", hide_env = true, allow_negative_numbers = true, help_heading = TUNING)]
+    stack_rate: u64,
 
     /// Directory of the trace files; made if absent
     #[arg(short, long, value_name = "DIR", default_value = crate::cli::DIRECTORY)]
@@ -158,6 +175,7 @@ impl RecordArgs {
             prefix: self.prefix,
             force: self.force,
             objects: self.objects.then(|| self.sample.unwrap_or(DEFAULT_SAMPLE)),
+            stacks: (self.stacks == Stacks::User).then_some(self.stack_rate),
             ring: self.ring,
             one_ring: self.one_ring,
             wake_ups: self.wake_ups,

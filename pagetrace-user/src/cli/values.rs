@@ -131,6 +131,14 @@ pub fn sample(text: &str) -> Result<Bytes, BadValue> {
     Ok(bytes)
 }
 
+/// Stacks of a CPU in a second.
+pub fn stack_rate(text: &str) -> Result<u64, BadValue> {
+    match count(text)? {
+        rate @ 1..=1_000_000 => Ok(rate),
+        _ => Err(BadValue::new("not from 1 to 1000000", "--stack-rate 1000, or no stacks: --stacks none")),
+    }
+}
+
 /// What is put before the names of files.
 pub fn prefix(text: &str) -> Result<String, BadValue> {
     const LONGEST: usize = 100;

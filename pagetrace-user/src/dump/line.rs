@@ -26,14 +26,17 @@
 //! | `alloc` `free` `kept` | object | `addr` `bytes` (asked for; of a `free` 0 where every call is recorded) `call` `library` (id) `moves` (one half of a call like `realloc`); `kept`: the thread's last `free` that moves did not happen |
 //! | `library` | object | `id` `name` `path` of an allocator; `whole`: recorded from the program's first call on, else from this line on |
 //! | `calls` | object | `call` `library` `calls` `bytes` (asked for) `nested` (made by another function of an allocator) `failed`: of all calls, sampled or not |
+//! | `node` | stack | the next one of the tree of calls, from 0 on: `parent` (absent: the thread began there), and its place: `path` `offset` in the file, `addr` outside of files, or `cut` |
+//! | `stack` | stack | `of` (`fault` `call` `heap` `object`: the thread's last one before this line) `stack` (the node where it ends) |
+//! | `symbol` | stack | a place and its `functions`, innermost first: `name` `file` `line` |
+//! | `build_id` | stack | `path` `id` |
 //! | `start` `fork` `exec` `exit` `mm_gone` | task | `how` `parent`; `child` `child_comm`; `comm` `exe`; `code` `signal`; none |
 //! | `lost` | that of the records | `from` `to` `count` |
 //!
 //! `actor` (`{tid, tgid, comm}`) stands on any line whose acting task is not of the process.
 
-use std::io::Write;
-
-use crate::event::{Actor, Body, Event, FileId, Scan, Who};
+use super::stack;
+use crate::event::{Actor, Body, Event, FileId, Function, Scan, Who};
 use crate::replay::{base_pages, calls};
 use crate::units::{HeapPages, PAGE_BYTES, Pages, Range, Tid};
 
@@ -47,6 +50,7 @@ pub enum Value<'a> {
     Flag(bool),
     Ranges(&'a [Range]),
     Actor(Tid, Actor),
+    Functions(&'a [Function]),
 }
 
 /// The event's kind, as `--kind` takes it.
@@ -78,14 +82,19 @@ pub fn kind(body: &Body) -> &'static str {
         Body::MmGone => "mm_gone",
         Body::Reading { .. } | Body::HeapReading { .. } => "sync",
         Body::BaselineMap { .. } | Body::BaselinePages { .. } | Body::BaselineHeap { .. } => "baseline",
+        Body::Stack { .. } => "stack",
+        Body::StackNode { .. } => "node",
+        Body::Symbol { .. } => "symbol",
+        Body::BuildId { .. } => "build_id",
         Body::Lost { .. } => "lost",
     }
 }
 
 /// All kinds there are.
-pub const KINDS: [&str; 24] = [
+pub const KINDS: [&str; 28] = [
     "alloc", "free", "kept", "library", "calls", "scav", "mark", "advise", "brk", "remap", "protect", "failed",
-    "mapfile", "baseline", "fault", "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "lost",
+    "mapfile", "baseline", "fault", "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "stack", "node",
+    "symbol", "build_id", "lost",
 ];
 
 /// Gives `put` every value of the event beside the common ones, in the order of the table above.
@@ -251,6 +260,9 @@ pub fn describe<'a>(
             put("file", Flag(*file));
             put("swapped", Flag(*swapped));
         }
+        Body::Stack { .. } | Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => {
+            stack::describe(&event.body, path, put);
+        }
         Body::Lost { from, to, count, .. } => {
             put("from", Number(from.0));
             put("to", Number(to.0));
@@ -263,10 +275,11 @@ pub fn describe<'a>(
 }
 
 /// The names that are not text in the event itself.
-fn comm_of(body: &Body) -> Option<(&'static str, String)> {
+pub(super) fn comm_of(body: &Body) -> Option<(&'static str, String)> {
     match body {
         Body::Fork { child_comm, .. } => Some(("child_comm", child_comm.to_text())),
         Body::Exec { comm, .. } => Some(("comm", comm.to_text())),
+        Body::BuildId { id, .. } => Some(("id", stack::hex(id))),
         _ => None,
     }
 }
@@ -305,95 +318,5 @@ fn put_file<'a>(
     if let Some(id) = file {
         put("path", Value::Text(path(id).unwrap_or_default()));
         put("offset", Value::Number(offset));
-    }
-}
-
-/// The event as one JSON object, without the line's end.
-pub fn json<'a>(
-    event: &'a Event,
-    tgid: u32,
-    path: &impl Fn(FileId) -> Option<&'a str>,
-    replaced: &'a [Range],
-    row: &mut Vec<u8>,
-) {
-    // SANITY: writing to a Vec cannot fail.
-    let _ = write!(
-        row,
-        r#"{{"ts":{},"cpu":{},"layer":"{}","kind":"{}","tgid":{tgid},"tid":{}"#,
-        event.ts.0,
-        event.cpu,
-        event.body.layer().word(),
-        kind(&event.body),
-        event.tid
-    );
-    describe(event, path, replaced, &mut |key, value| {
-        let _ = write!(row, r#","{key}":"#);
-        json_value(value, row);
-    });
-    if let Some((key, comm)) = comm_of(&event.body) {
-        let _ = write!(row, r#","{key}":"#);
-        json_text(&comm, row);
-    }
-    row.push(b'}');
-}
-
-fn json_value(value: Value<'_>, row: &mut Vec<u8>) {
-    let _ = match value {
-        Value::Number(number) => write!(row, "{number}"),
-        Value::Signed(number) => write!(row, "{number}"),
-        Value::Address(addr) => write!(row, r#""{addr:#x}""#),
-        Value::Flag(flag) => write!(row, "{flag}"),
-        Value::Text(text) => {
-            json_text(text, row);
-            Ok(())
-        }
-        Value::Ranges(ranges) => {
-            for (index, range) in ranges.iter().enumerate() {
-                row.push(if index == 0 { b'[' } else { b',' });
-                let _ = write!(row, r#"{{"addr":"{:#x}","bytes":{}}}"#, range.start, range.bytes().0);
-            }
-            row.push(b']');
-            Ok(())
-        }
-        Value::Actor(tid, actor) => {
-            let _ = write!(row, r#"{{"tid":{tid},"tgid":{},"comm":"#, actor.tgid);
-            json_text(&actor.comm.to_text(), row);
-            row.push(b'}');
-            Ok(())
-        }
-    };
-}
-
-fn json_text(text: &str, row: &mut Vec<u8>) {
-    // SANITY: a string always serializes, and a Vec always takes it.
-    let _ = serde_json::to_writer(&mut *row, text);
-}
-
-/// Like [`describe`], with the names too, as words for people.
-pub(super) fn words<'a>(
-    event: &'a Event,
-    path: &impl Fn(FileId) -> Option<&'a str>,
-    replaced: &'a [Range],
-    row: &mut Vec<u8>,
-) {
-    describe(event, path, replaced, &mut |key, value| {
-        let _ = match value {
-            Value::Number(number) => write!(row, " {key}={number}"),
-            Value::Signed(number) => write!(row, " {key}={number}"),
-            Value::Address(addr) => write!(row, " {key}={addr:#x}"),
-            Value::Flag(flag) => write!(row, " {key}={flag}"),
-            Value::Text(text) => write!(row, " {key}={}", text.escape_debug()),
-            Value::Ranges(ranges) => {
-                for (index, range) in ranges.iter().enumerate() {
-                    let sign = if index == 0 { format!(" {key}=") } else { ",".to_owned() };
-                    let _ = write!(row, "{sign}{:#x}+{}", range.start, range.bytes().0);
-                }
-                Ok(())
-            }
-            Value::Actor(tid, actor) => write!(row, " {key}={}/{tid}", actor.comm.to_text().escape_debug()),
-        };
-    });
-    if let Some((key, comm)) = comm_of(&event.body) {
-        let _ = write!(row, " {key}={}", comm.escape_debug());
     }
 }

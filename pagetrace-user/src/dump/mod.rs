@@ -9,6 +9,8 @@
 //! `page_bytes`, on the heap layer its `heap_page_bytes`.
 
 pub mod line;
+mod row;
+mod stack;
 mod text;
 
 use std::io::{self, Write};
@@ -93,7 +95,7 @@ impl Lines<'_> {
         self.row.clear();
         let path = |id| self.state.file(id).map(|file| file.path.as_str());
         if self.json {
-            line::json(event, self.header.tgid, &path, &replaced, &mut self.row);
+            row::json(event, self.header.tgid, &path, &replaced, &mut self.row);
         } else {
             text::event(event, self.header.clock_monotonic, &path, &replaced, &mut self.row);
         }

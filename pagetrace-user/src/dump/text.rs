@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::line;
+use super::{line, row};
 use crate::event::{Event, FileId, Header};
 use crate::format::Outcome;
 use crate::units::Range;
@@ -48,7 +48,7 @@ pub(super) fn event<'a>(
         event.body.layer().word(),
         line::kind(&event.body)
     );
-    line::words(event, path, replaced, row);
+    row::words(event, path, replaced, row);
     while row.last() == Some(&b' ') {
         row.pop();
     }

@@ -5,6 +5,7 @@
 
 use super::heap;
 use super::object;
+use super::stack;
 use super::state::{Block, Context, Tables, op};
 use super::wire::{Corrupt, In};
 use crate::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
@@ -62,6 +63,7 @@ impl EventReader {
         let ts = self.block.ts;
         Ok(match opcode {
             op::FRAME..op::FAULT => self.frame(opcode, bytes)?,
+            op::STACK => stack::read(&mut self.block, bytes)?,
             op::OBJECT => Body::Object(object::read(&mut self.block, bytes)?),
             op::FAULT..op::FREE => self.fault(opcode - op::FAULT, bytes)?,
             op::FREE..op::PAGES => self.free(opcode - op::FREE, bytes)?,
@@ -184,6 +186,9 @@ impl EventReader {
             op::rare::BASELINE_HEAP => heap::read_row(&mut self.block, bytes)?,
             op::rare::LIBRARY => object::read_library(bytes)?,
             op::rare::CALLS => object::read_count(bytes)?,
+            op::rare::STACK_NODE => stack::read_node(bytes)?,
+            op::rare::SYMBOL => stack::read_symbol(bytes)?,
+            op::rare::BUILD_ID => stack::read_build_id(bytes)?,
             _ => return Err(Corrupt("an unknown kind of event")),
         })
     }

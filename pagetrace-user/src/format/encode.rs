@@ -6,6 +6,7 @@ use super::MAX_TEXT_BYTES;
 use super::heap;
 use super::object;
 use super::recent::Finder;
+use super::stack;
 use super::state::{Block, Context, Tables, ip_slot, op};
 use super::wire::{Out, signed_len};
 use crate::event::{Access, Body, Event, FileId, Member};
@@ -209,6 +210,10 @@ impl EventWriter {
                 object::write(object, &mut self.block, out);
                 op::OBJECT
             }
+            &Body::Stack { of, id } => {
+                stack::write(of, id, &mut self.block, out);
+                op::STACK
+            }
             rare => {
                 self.rare(rare, ts, out);
                 op::RARE
@@ -261,6 +266,7 @@ impl EventWriter {
             Body::HeapReading { why } => out.bytes.extend_from_slice(&[op::rare::HEAP_READING, why.code()]),
             &Body::BaselineHeap { addr, pages, state } => heap::write_row(addr, pages, state, &mut self.block, out),
             Body::Library { .. } | Body::Calls { .. } => object::write_rare(body, out),
+            Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => stack::write_rare(body, out),
             // Any other has an opcode of its own.
             _ => out.byte(op::rare::MM_GONE),
         }

@@ -71,6 +71,7 @@
 //! | 0-63 | `Frame` | bit 0: order 0 and member anon, else `v` 4 * order + member. Bit 1: level is `level[member]` + 2^order, else `s(level[member])`. Bits 2-3, frame: 0 `s(frame_next)`; 1 the one before the cursor of `freed`; 2 in `freed` at `s(cursor - 1)`; 3 `frame_next`. Bits 4-5, address: 0 none; 1 `fault_addr` rounded down to the size of the frame; 2 `frame_end`; 3 `a(frame_end)` |
 //! | 64-95 | `Fault` | bits 3-4: access of a fault in user mode, 3: in the kernel, then `u8` access. Bit 0: address is `fault_addr` + 4096, else `s(fault_addr)`. Bits 1-2, instruction: 0 `fault_ip`; 1 `u8` slot of `ips`; 2 `s(fault_ip)` |
 //! | 70 (no fault has it) | `Object` | `v` 8 * (64 * library + call) + 2 * act + moves, `s(object_addr)` address, `v` bytes |
+//! | 71 (no fault has it) | `Stack` | `u8` of, `s(stack)` id |
 //! | 96-103 | `Free` | bit 0: order 0, else `u8`. Bits 1-2, frame: 0 `s(last_freed)`; 1 at the cursor of `frames`; 2 in `frames` at `s(cursor)`; 3 `last_freed` + 1 |
 //! | 104-111 | `BaselinePages`, resident, frame known, time of the event before | bit 0: address is `pages_end`, else `a(pages_end)`. Bit 1: one page, else `v` pages. Bit 2: `file`. `s(pages_pfn)` frame |
 //! | 112-115 | `Rss` | member is bits 0-1; `s(level[member])` |
@@ -99,11 +100,16 @@
 //! | 127, 10 | `BaselineHeap` | `u8` state, `s(heap_end)` address, `v` pages |
 //! | 127, 11 | `Library` | `u8` id, `u8` whole, `t` name, `t` path |
 //! | 127, 12 | `Calls` | `v` 64 * library + call, `v` calls, `v` bytes, `v` nested, `v` failed |
+//! | 127, 13 | `StackNode` | `v` 0 for no parent, else its id + 1; place; its own id is the number of nodes before it in the file |
+//! | 127, 14 | `Symbol` | place, `v` functions (at most 256), of each: `t` name, `t` file, `v` line |
+//! | 127, 15 | `BuildId` | `v` file, `u8` bytes, as many |
+//!
+//! A place is `u8` 0: cut; 1: `v` address; 2: `v` file, `v` offset.
 //!
 //! # What events are written against
 //!
 //! Anew in every block, all zero: `range_end`, `brk`, `last_freed`, `pages_end` (end of the last baseline run),
-//! `pages_pfn` (frame after its last, of the last run with a frame), `heap_end` (address + 8192 * pages of the last `Heap` or `BaselineHeap`), `heap_goid` (of the last `Heap` that had one), `object_addr` (of the last `Object`), `level` of each member (the last `Rss` or
+//! `pages_pfn` (frame after its last, of the last run with a frame), `heap_end` (address + 8192 * pages of the last `Heap` or `BaselineHeap`), `heap_goid` (of the last `Heap` that had one), `object_addr` (of the last `Object`), `stack` (of the last `Stack`), `level` of each member (the last `Rss` or
 //! `Frame`), and 256 `ips`: a fault puts its instruction address into slot
 //! (address * 0x9E3779B97F4A7C15 modulo 2^64) / 2^56. `heap_p`, the P of the last `Heap`, is none.
 //!
@@ -127,7 +133,7 @@
 //!
 //! # Version policy
 //!
-//! This is version 4. Whatever changes what bytes mean gets the next number; a key more in header or trailer does
+//! This is version 5. Whatever changes what bytes mean gets the next number; a key more in header or trailer does
 //! not. A reader refuses newer versions, and reads all older ones.
 //!
 //! | version | differs from the one before |
@@ -136,6 +142,7 @@
 //! | 2 | opcode 126, the heap layer; a writer of version 1 never made it |
 //! | 3 | spans, goroutines and readings of the heap layer (127, 8 to 10), growth of the heap (act 3), phases of a collector (scan 6 to 9) |
 //! | 4 | the object layer (70; 127, 11 and 12) |
+//! | 5 | the stack layer (71; 127, 13 to 15) |
 //!
 //! # Size
 //!
@@ -151,6 +158,7 @@ mod heap;
 mod object;
 mod reader;
 mod recent;
+mod stack;
 mod state;
 mod wire;
 
@@ -177,7 +185,7 @@ pub trait Trace {
 pub const MAGIC: [u8; 8] = *b"\x89PGT\r\n\x1a\n";
 
 /// The version of the format that this module writes, and the newest that it reads.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// No block is longer than this, its head included.
 pub const BLOCK_BYTES_MAX: usize = 64 * 1024;

@@ -15,6 +15,8 @@ pub(super) mod op {
     pub const FAULT: u8 = 64;
     /// A form of [`FAULT`] that no fault has.
     pub const OBJECT: u8 = 70;
+    /// Another one.
+    pub const STACK: u8 = 71;
     pub const FREE: u8 = 96;
     pub const PAGES: u8 = 104;
     pub const RSS: u8 = 112;
@@ -49,6 +51,9 @@ pub(super) mod op {
         pub const BASELINE_HEAP: u8 = 10;
         pub const LIBRARY: u8 = 11;
         pub const CALLS: u8 = 12;
+        pub const STACK_NODE: u8 = 13;
+        pub const SYMBOL: u8 = 14;
+        pub const BUILD_ID: u8 = 15;
     }
 }
 
@@ -98,6 +103,8 @@ pub(super) struct Block {
     pub heap_goid: u64,
     /// Of the last object.
     pub object_addr: u64,
+    /// The last stack.
+    pub stack: u64,
 }
 
 impl Block {
@@ -118,6 +125,7 @@ impl Block {
             heap_p: None,
             heap_goid: 0,
             object_addr: 0,
+            stack: 0,
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use pagetrace_common::control::{tally, word};
 
-use crate::event::{Body, Trailer, Why};
+use crate::event::{Body, Layer, Trailer, Why};
 use crate::failure::Failure;
 use crate::live::clock;
 use crate::live::command::Running;
@@ -267,14 +267,14 @@ impl Capture {
     /// One round of the merge; the number of records.
     fn round(&mut self) -> usize {
         let route = &mut self.route;
-        let records = self.merge.round(&mut |ts, words| route.take(ts, words)).records;
+        let records = self.merge.round(&mut |ts, words, tail| route.take(ts, words, tail)).records;
         self.mute();
         records
     }
 
     fn settle(&mut self) -> Nanos {
         let route = &mut self.route;
-        let at = self.merge.settle(&mut |ts, words| route.take(ts, words));
+        let at = self.merge.settle(&mut |ts, words, tail| route.take(ts, words, tail));
         self.mute();
         at
     }
@@ -319,6 +319,7 @@ impl Capture {
             return;
         }
         let ts = self.merge.last();
+        let repairs = gaps.iter().any(|(_, body)| body.layer() != Layer::Stack);
         for (cpu, body) in gaps {
             if let Body::Lost { count, .. } = body {
                 self.lost += count;
@@ -326,6 +327,10 @@ impl Capture {
             for target in self.route.targets.values_mut().filter(|target| !target.has_ended()) {
                 target.push_own(ts, cpu, body.clone(), &self.route.writer);
             }
+        }
+        // A stack that is missing hides nothing else.
+        if !repairs {
+            return;
         }
         let due = Nanos(now.0.saturating_add(REPAIR_PAUSE.0));
         self.walk_due.get_or_insert(due);

@@ -7,7 +7,7 @@ mod object;
 
 use pagetrace_common::record::{self, HEAD_WORDS, NAME_WORDS};
 
-use crate::event::{Access, Body, Call, HeapAct, HeapRun, Member, Scan, ScanKind, Span, SpanKind, Start};
+use crate::event::{Access, Body, Call, HeapAct, HeapRun, Member, Scan, ScanKind, Span, SpanKind, StackOf, Start};
 use crate::live::merge::Words;
 use crate::units::{Bytes, Comm, HEAP_PAGE_BYTES, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
@@ -60,6 +60,21 @@ pub enum What {
     Detach {
         addr: u64,
         began: Nanos,
+    },
+    /// Where the thread was in its own code at its last record of the kind; what its stack holds is in the record's tail.
+    Stack {
+        of: StackOf,
+        ip: u64,
+        sp: u64,
+        bp: u64,
+        /// Where the memory lies that the tail is a copy of.
+        from: u64,
+        /// The tail is addresses of instructions.
+        is_walked: bool,
+        /// The tail is all that there is of the stack.
+        is_whole: bool,
+        /// Where the memory holds an address of the kernel's own, and what the program had there.
+        mended: Option<(u64, u64)>,
     },
     /// A value that no event has: a defect of ours, or another version of the programs.
     Unknown,
@@ -149,6 +164,7 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
         record::CALL_FILE => map_of_file(ts, &word),
         record::HEAP => heap(flags, &word),
         record::OBJECT => object::object(flags, &word),
+        record::STACK => stack(flags, &word),
         _ => What::Unknown,
     };
     Decoded {
@@ -158,6 +174,21 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
         tgid: Pid((acting >> 32) as u32),
         comm,
         what,
+    }
+}
+
+/// The words of a stack: registers, what the tail is, what was mended.
+fn stack(flags: u8, word: &dyn Fn(usize) -> u64) -> What {
+    let Ok(of) = StackOf::try_from(flags) else { return What::Unknown };
+    What::Stack {
+        of,
+        ip: word(0),
+        sp: word(1),
+        bp: word(2),
+        from: word(6),
+        is_walked: word(3) & record::STACK_ADDRESSES != 0,
+        is_whole: word(3) & record::STACK_IS_WHOLE != 0,
+        mended: (word(4) != 0).then_some((word(4), word(5))),
     }
 }
 

@@ -38,6 +38,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("SIGNAL_GROUP_EXIT_CODE", "signal_struct", "group_exit_code"),
     ("MM_RSS_STAT", "mm_struct", "rss_stat"),
     ("MM_BRK", "mm_struct", "brk"),
+    ("MM_START_STACK", "mm_struct", "start_stack"),
     ("COUNTER_COUNT", "percpu_counter", "count"),
     ("COUNTER_COUNTERS", "percpu_counter", "counters"),
     ("FILES_FDT", "files_struct", "fdt"),
@@ -54,6 +55,8 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("DENTRY_D_NAME", "dentry", "d_name"),
     ("QSTR_NAME", "qstr", "name"),
     ("REGS_IP", "pt_regs", "ip"),
+    ("REGS_SP", "pt_regs", "sp"),
+    ("REGS_BP", "pt_regs", "bp"),
     ("REGS_ORIG_AX", "pt_regs", "orig_ax"),
     ("ARRAY_PPTRS", "bpf_array", "pptrs"),
 ];

@@ -12,7 +12,7 @@ use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_obj::btf::{BtfType, Func, FuncLinkage};
 use pagetrace_common::control::{
-    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS, MAX_EXACT_CPUS, heap_layout, tally, word,
+    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS, MAX_EXACT_CPUS, heap_layout, stack_way, tally, word,
 };
 use pagetrace_common::record::PADDED_WORDS;
 
@@ -84,6 +84,8 @@ pub struct Kernel {
     layouts_known: Vec<HeapLayout>,
     maps: MapFds,
     objects: ObjectMaps,
+    /// By tgid, how stacks are told.
+    ways: HashMap<MapData, u32, u32>,
     pub frames_of_host: u64,
     words: [u64; word::COUNT],
     tallies_before: [u64; tally::COUNT],
@@ -168,6 +170,7 @@ impl Kernel {
                 returns: take(&mut ebpf, "RETURNS")?,
                 program: None,
             },
+            ways: take(&mut ebpf, "WAYS")?,
             maps,
             frames_of_host,
             words: [0; word::COUNT],
@@ -236,6 +239,12 @@ impl Kernel {
             self.layouts_known.push(layout);
         }
         Ok(row)
+    }
+
+    /// Chooses how stacks of a process's threads are told: all of its code keeps frame pointers, or may not.
+    pub fn has_frame_pointers(&mut self, pid: Pid, has: bool) {
+        // Without a row stacks are copied, which does for all.
+        let _ = if has { self.ways.insert(pid.0, stack_way::FRAME_POINTERS, 0) } else { self.ways.remove(&pid.0) };
     }
 
     /// Does not want this address space after all: its events are filtered in the kernel from now on.

@@ -1,20 +1,21 @@
 //! Losses, as events: which CPU and layer, between which two looks, how many.
 
 use pagetrace_common::control::{
-    COLUMNS, COUNTER_WORDS, DROPPED, EMITTED, FILTERED, LAYER_HEAP, LAYER_OBJECT, LAYER_PAGE, LAYER_TASK, LAYER_VMA,
-    SEEN,
+    COLUMNS, COUNTER_WORDS, DROPPED, EMITTED, FILTERED, LAYER_HEAP, LAYER_OBJECT, LAYER_PAGE, LAYER_STACK, LAYER_TASK,
+    LAYER_VMA, SEEN,
 };
 
 use crate::event::{Body, CounterRow, Layer};
 use crate::live::load::Kernel;
 use crate::units::Nanos;
 
-const LAYERS: [(usize, Layer); 5] = [
+const LAYERS: [(usize, Layer); 6] = [
     (LAYER_VMA, Layer::Vma),
     (LAYER_PAGE, Layer::Page),
     (LAYER_TASK, Layer::Task),
     (LAYER_HEAP, Layer::Heap),
     (LAYER_OBJECT, Layer::Object),
+    (LAYER_STACK, Layer::Stack),
 ];
 
 /// The programs' counters, as last seen.

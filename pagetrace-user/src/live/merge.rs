@@ -7,7 +7,7 @@
 //! *Late.* Where a ring was not read to its end, a record may have been written by an interrupt in the middle of
 //! another's: microseconds out of order. Such a record is moved forward to the last time given out, and counted.
 
-use pagetrace_common::record::{MAX_WORDS, words_of};
+use pagetrace_common::record::{self, HEAD_WORDS, MAX_WORDS, words_of};
 
 use crate::live::clock;
 use crate::live::load::Ring;
@@ -16,8 +16,11 @@ use crate::units::Nanos;
 /// Records taken from one ring in one round.
 const ROUND_RECORDS: usize = 32 << 10;
 
-/// A record's words, in a row of their own.
+/// A record's words, in a row of their own, without the tail that stacks have.
 pub type Words = [u64; MAX_WORDS];
+
+/// What gets the records: their time, their words and their tail, which is empty but for stacks.
+pub type Give<'a> = dyn FnMut(Nanos, &Words, &[u64]) + 'a;
 
 /// The `index`th word of a record's bytes; 0 beyond them.
 #[must_use]
@@ -36,13 +39,31 @@ pub struct Round {
     pub more: bool,
 }
 
+/// A record among the words held.
+#[derive(Clone, Copy)]
+struct Held {
+    ts: u64,
+    /// Where its words begin, how many they are, and how many the tail behind them has.
+    at: u32,
+    count: u8,
+    tail: u16,
+}
+
+impl Held {
+    /// Its words and its tail.
+    fn words(self, all: &[u64]) -> (&[u64], &[u64]) {
+        let at = self.at as usize;
+        let words = all.get(at..at + usize::from(self.count) + usize::from(self.tail)).unwrap_or_default();
+        words.split_at_checked(usize::from(self.count)).unwrap_or_default()
+    }
+}
+
 /// The merge of all rings.
 pub struct Merge {
     rings: Vec<Ring>,
     /// Words of the records held, one after the other.
     words: Vec<u64>,
-    /// Time, place in `words`, number of words.
-    held: Vec<(u64, u32, u8)>,
+    held: Vec<Held>,
     last: u64,
     watermark: u64,
     /// Records decoded so far, and those whose time was moved.
@@ -59,7 +80,7 @@ impl Merge {
     }
 
     /// Reads each ring to its end, or to the bound, and gives out what is before the watermark.
-    pub fn round(&mut self, give: &mut dyn FnMut(Nanos, &Words)) -> Round {
+    pub fn round(&mut self, give: &mut Give<'_>) -> Round {
         let mut watermark = clock::now().0;
         let mut round = Round::default();
         for ring in &mut self.rings {
@@ -75,8 +96,9 @@ impl Merge {
                 let at = self.words.len() as u32;
                 match words_of(kind) {
                     Some(count) if item.len() >= count * 8 => {
-                        self.words.extend((0..count).map(|index| word_of(&item, index)));
-                        self.held.push((ts, at, count as u8));
+                        let tail = if kind == record::STACK { tail_words(&item) } else { 0 };
+                        self.words.extend((0..count + tail).map(|index| word_of(&item, index)));
+                        self.held.push(Held { ts, at, count: count as u8, tail: tail as u16 });
                     }
                     _ => self.unknown += 1,
                 }
@@ -93,29 +115,30 @@ impl Merge {
         round
     }
 
-    fn give_out(&mut self, watermark: u64, give: &mut dyn FnMut(Nanos, &Words)) {
-        self.held.sort_by_key(|&(ts, ..)| ts);
-        let ready = self.held.partition_point(|&(ts, ..)| ts < watermark);
-        for &(ts, at, count) in self.held.iter().take(ready) {
+    fn give_out(&mut self, watermark: u64, give: &mut Give<'_>) {
+        self.held.sort_by_key(|held| held.ts);
+        let ready = self.held.partition_point(|held| held.ts < watermark);
+        for held in self.held.iter().take(ready) {
             let mut words = [0; MAX_WORDS];
-            let at = at as usize;
-            for (to, from) in words.iter_mut().zip(self.words.get(at..at + count as usize).unwrap_or_default()) {
+            let (fixed, tail) = held.words(&self.words);
+            for (to, from) in words.iter_mut().zip(fixed) {
                 *to = *from;
             }
-            if ts < self.last {
+            if held.ts < self.last {
                 self.late += 1;
             }
-            self.last = self.last.max(ts);
-            give(Nanos(self.last), &words);
+            self.last = self.last.max(held.ts);
+            give(Nanos(self.last), &words, tail);
         }
         // What stays behind moves to the front.
         let mut kept = Vec::new();
         let mut stay = Vec::new();
-        for &(ts, at, count) in self.held.iter().skip(ready) {
+        for held in self.held.iter().skip(ready) {
             let place = kept.len() as u32;
-            let at = at as usize;
-            kept.extend_from_slice(self.words.get(at..at + count as usize).unwrap_or_default());
-            stay.push((ts, place, count));
+            let (fixed, tail) = held.words(&self.words);
+            kept.extend_from_slice(fixed);
+            kept.extend_from_slice(tail);
+            stay.push(Held { at: place, ..*held });
         }
         self.words.clear();
         self.words.extend_from_slice(&kept);
@@ -129,11 +152,17 @@ impl Merge {
     }
 
     /// Reads until every event before a time is given out, and none after: that time, which is not before the call.
-    pub fn settle(&mut self, give: &mut dyn FnMut(Nanos, &Words)) -> Nanos {
+    pub fn settle(&mut self, give: &mut Give<'_>) -> Nanos {
         let called = clock::now().0;
         while self.round(give).more && self.watermark < called {}
         // What comes in later and is older would be late from here on.
         self.last = self.last.max(self.watermark);
         Nanos(self.last)
     }
+}
+
+/// Words of the tail of a stack.
+fn tail_words(item: &[u8]) -> usize {
+    let bytes = word_of(item, HEAD_WORDS + 3) & 0xffff_ffff;
+    usize::try_from(bytes).unwrap_or(0).div_ceil(8).min(record::STACK_WORDS)
 }

@@ -32,6 +32,8 @@ mod objects;
 mod silence;
 mod spans;
 
+mod stacks;
+
 mod maps;
 mod pagemap;
 mod process;

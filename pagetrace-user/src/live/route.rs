@@ -15,6 +15,7 @@ use crate::live::merge::Words;
 use crate::live::names::{Names, segment_bytes};
 use crate::live::process::Program;
 use crate::live::select::Rule;
+use crate::live::stacks::{Copied, Namer, Unwinding, Walked};
 use crate::live::target::{Finished, Identity, PageHeap, SETTLE, Target};
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
@@ -74,6 +75,8 @@ pub struct Route {
     pub finished: Vec<FileReport>,
     /// Targets in the order of their ends.
     ended: std::collections::VecDeque<u32>,
+    unwinding: Unwinding,
+    namer: Namer,
     pub written: u64,
     pub skipped: u64,
     pub failure: Option<Failure>,
@@ -103,6 +106,8 @@ impl Route {
             warnings: Vec::new(),
             finished: Vec::new(),
             ended: std::collections::VecDeque::new(),
+            unwinding: Unwinding::default(),
+            namer: Namer::default(),
             written: 0,
             skipped: 0,
             failure: None,
@@ -110,7 +115,7 @@ impl Route {
     }
 
     /// Takes one record.
-    pub fn take(&mut self, ts: Nanos, words: &Words) {
+    pub fn take(&mut self, ts: Nanos, words: &Words, tail: &[u64]) {
         let record = decode(ts, words);
         if let What::Intro { mm, start_boottime, parent, comm, how } = record.what {
             let identity = Identity { pid: record.tgid, start_boottime };
@@ -136,6 +141,7 @@ impl Route {
                 let named = names.file(ts, target.identity.pid, range, file);
                 let file = Some(target.file(ts, named, &self.writer));
                 if prot & PROT_EXEC != 0 {
+                    target.stacks.mapped_more();
                     self.to_look_at.extend(index);
                 }
                 Body::Map { range, prot, flags, file, offset, call: Call::Mmap, began }
@@ -150,6 +156,15 @@ impl Route {
             What::Detach { addr, began } => {
                 let bytes = target.segments.remove(&addr).unwrap_or(0);
                 Body::Unmap { range: Range::of_pages(addr, bytes), call: Call::Shmdt, began }
+            }
+            What::Stack { of, ip, sp, bp, from, is_walked, is_whole, mended } => {
+                let walked = if is_walked {
+                    Walked::Addresses(tail)
+                } else {
+                    Walked::Copied(Copied { ip, sp, bp, from, words: tail, is_whole, mended })
+                };
+                let id = target.stack(ts, walked, &mut self.unwinding, &self.writer);
+                Body::Stack { of, id }
             }
             What::Heap { run, heap } => {
                 if heap.is_some() {
@@ -209,6 +224,10 @@ impl Route {
             self.by_owner.remove(&target.owner);
             self.replaced.extend(known.map(|index| (index, target.owner)));
         }
+        // A child that was forked has what its parent has mapped.
+        let is_fork = known.is_none() && new.how == Start::Forked;
+        let parent = self.targets.values().find(|target| is_fork && target.identity.pid == new.parent);
+        let of_parent = parent.map(|parent| parent.stacks.of_child());
         let index = known.unwrap_or(self.next);
         if known.is_none() {
             self.next += 1;
@@ -225,6 +244,10 @@ impl Route {
             self.written += 1;
             self.by_owner.remove(&record.owner);
             return;
+        }
+        match of_parent {
+            Some(stacks) => target.stacks = stacks,
+            None => target.stacks.replaced(),
         }
         target.mm = new.mm;
         target.owner = record.owner;
@@ -327,6 +350,7 @@ impl Route {
         if target.exited.is_some() {
             trailer.reason = "exited".to_owned();
         }
+        target.name_places(&mut self.namer, &self.writer);
         if let Some(Finished { number, events, bytes }) = target.finish(trailer, &self.writer) {
             let (identity, comm) = (target.identity, target.comm);
             self.finished.push(FileReport { identity, comm, number, events, bytes, path: None });

@@ -35,6 +35,9 @@ use crate::store::Store;
 use crate::units::Pid;
 use told::{notes, tell, warn};
 
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 /// How long an abort may take before the process ends without it.
 const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -269,6 +272,9 @@ impl Work {
         let all = matches!(select, Select::All | Select::Comm(_) | Select::Cgroup(_));
         kernel.set(word::ALL, u64::from(all))?;
         kernel.set(word::FOLLOW, u64::from(self.options.follow))?;
+        let pause = self.options.stacks.map_or(0, |rate| SECOND / rate.max(1));
+        kernel.set(word::STACK_PAUSE, pause)?;
+        kernel.set(word::STACK_ROOM, self.options.ring.0 / 2)?;
         kernel.set(word::PERIOD, self.options.objects.map_or(0, |period| period.0))?;
         if let Select::Pids(pids) = select {
             for pid in pids {

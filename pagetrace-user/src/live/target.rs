@@ -3,6 +3,8 @@
 //! *File.* It is made a moment after the process came into view ([`SETTLE`] or [`SETTLE_EVENTS`]), so that a program
 //! that is just being started gives it its name; until then events wait here.
 
+mod stacks;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use crate::live::objects::Library;
 use crate::live::process::Program;
 use crate::live::reading::Reading;
 use crate::live::silence::Silence;
+use crate::live::stacks::ProcessStacks;
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::symbols::go::offsets::GoOffsets;
@@ -69,6 +72,7 @@ pub struct Target {
     pub libraries: BTreeMap<LibraryId, Arc<Library>>,
     /// The counts of its calls are in its file.
     pub is_counted: bool,
+    pub stacks: ProcessStacks,
     /// What was found out about the recording since its file's header was written.
     pub notes: Vec<String>,
     pub reading: Option<Reading>,
@@ -86,6 +90,8 @@ pub struct Target {
     /// Events that came from records.
     pub records: u64,
     events: u64,
+    /// The time of the last one.
+    last: Nanos,
 }
 
 impl Target {
@@ -103,6 +109,7 @@ impl Target {
             heap: PageHeap::default(),
             libraries: BTreeMap::new(),
             is_counted: false,
+            stacks: ProcessStacks::default(),
             notes: Vec::new(),
             reading: None,
             due: None,
@@ -114,12 +121,14 @@ impl Target {
             output: Output::Waiting(Vec::new()),
             records: 0,
             events: 0,
+            last: seen_at,
         }
     }
 
     /// Adds an event. `true` when it is time to make the file ([`Target::open`]).
     pub fn push(&mut self, event: Event, writer: &Writer) -> bool {
         self.events += 1;
+        self.last = event.ts;
         if !event.body.is_own() {
             self.records += 1;
         }
@@ -297,6 +306,7 @@ impl PageHeap {
 }
 
 /// A file and how it is called.
+#[derive(Clone, Debug)]
 pub struct NamedFile {
     pub dev: u64,
     pub ino: u64,

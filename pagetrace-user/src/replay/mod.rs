@@ -23,6 +23,7 @@ mod movers;
 mod objects;
 mod reading;
 pub mod resident;
+mod stacks;
 mod tally;
 pub mod vma;
 
@@ -39,6 +40,7 @@ pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
 pub use movers::{Base, RangeMove, Snapshot, TaskMove};
 pub use objects::{Estimate, Live, Objects};
 pub use reading::{Closed, Correction};
+pub use stacks::{Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
 
 use anomaly::note;
@@ -89,6 +91,7 @@ pub struct State {
     peak: Peak,
     heap: Heap,
     objects: Objects,
+    stacks: Stacks,
     tally: Tally,
     anomalies: Vec<Anomaly>,
     started: Option<Start>,
@@ -117,6 +120,7 @@ impl State {
             self.close_reading(open);
         }
         self.tally.add(event);
+        self.stacks.apply(event);
         // A reading may already see the address space of the exec that is under way: that is not odd.
         if self.gone
             && matches!(event.body, Body::Map { .. } | Body::Brk { .. } | Body::Remap { .. } | Body::Frame { .. })
@@ -194,6 +198,7 @@ impl State {
             Body::Calls { who, count } => self.objects.count(*who, *count),
             Body::Lost { layer: Layer::Object, to, .. } => self.objects.lost(*to),
             Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}
+            Body::Stack { .. } | Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => {}
         }
     }
 
@@ -242,6 +247,12 @@ impl State {
     #[must_use]
     pub fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    /// Where in the process's code its memory was made.
+    #[must_use]
+    pub fn stacks(&self) -> &Stacks {
+        &self.stacks
     }
 
     #[must_use]
@@ -361,6 +372,7 @@ impl State {
         if order == 0 {
             self.mappings.grow_down(addr);
         }
+        let stack = if event.actor.is_none() { self.stacks.of_fault(event.tid) } else { None };
         let parts = if order == 0 { Vec::new() } else { self.mappings.covered(range) };
         if member == Member::Shmem
             && let Some(file) = self.mappings.at(addr).and_then(|mapping| mapping.file)
@@ -378,7 +390,7 @@ impl State {
                 self.resident.free(pfn);
             }
             self.unplaced.remove(&pfn.0);
-            let page = Page { pfn: Some(pfn), file: member != Member::Anon, maker, since: event.ts };
+            let page = Page { pfn: Some(pfn), file: member != Member::Anon, maker, stack, since: event.ts };
             if !self.resident.insert(at, page) {
                 return note(&mut self.anomalies, Oddity::SetFull, event.ts, at);
             }

@@ -146,9 +146,9 @@ impl State {
                         let placed = if file { &mut open.placed.file } else { &mut open.placed.anon };
                         *placed = placed.saturating_add(1);
                     }
-                    Page { pfn, file, maker, since }
+                    Page { pfn, file, maker, stack: None, since }
                 }
-                (None, None) => Page { pfn, file, maker: READING, since: ts },
+                (None, None) => Page { pfn, file, maker: READING, stack: None, since: ts },
             };
             if !self.resident.insert(addr, page) {
                 note(&mut self.anomalies, Oddity::SetFull, ts, addr);

@@ -107,7 +107,11 @@ impl Tally {
             | Body::BaselineHeap { .. }
             | Body::Object(_)
             | Body::Library { .. }
-            | Body::Calls { .. } => {}
+            | Body::Calls { .. }
+            | Body::Stack { .. }
+            | Body::StackNode { .. }
+            | Body::Symbol { .. }
+            | Body::BuildId { .. } => {}
         }
     }
 

@@ -109,6 +109,8 @@ pub struct GoPlan {
     pub offsets: Result<GoOffsets, Unverified>,
     pub points: Vec<Point>,
     pub missing: Vec<Missing>,
+    /// Whether the program loads no libraries.
+    pub is_static: bool,
     /// Where the program begins.
     pub entry: Address,
     /// Variables of the program, one of which is the list of its Ps; none when that cannot be told.
@@ -189,9 +191,28 @@ pub fn plan_of(elf: &Elf) -> Result<Option<GoPlan>, SymbolError> {
         race,
         points,
         missing,
+        is_static: elf.interpreter()?.is_none(),
         entry: elf.entry,
         all_ps: all_ps.unwrap_or_default(),
     }))
+}
+
+/// The names of the functions at these offsets of a Go program's file, as its own table has them; none of another program's.
+///
+/// # Errors
+/// As of [`plan`].
+pub fn names_at(path: &Path, offsets: &[u64]) -> Result<Vec<(u64, String)>, SymbolError> {
+    let elf = Elf::parse(Image::open(path)?)?;
+    let Some(table) = Table::find(&elf)? else { return Ok(Vec::new()) };
+    let places: Vec<(Address, u64)> =
+        offsets.iter().filter_map(|offset| Some((elf.address(FileOffset(*offset))?, *offset))).collect();
+    let addresses: Vec<Address> = places.iter().map(|(address, _)| *address).collect();
+    let names = table.names_at(&elf, &addresses)?;
+    let named = names.into_iter().filter_map(|(address, name)| {
+        let (_, offset) = places.iter().find(|(place, _)| *place == address)?;
+        Some((*offset, name))
+    });
+    Ok(named.collect())
 }
 
 /// The best point in a function; `None` when there is no code.

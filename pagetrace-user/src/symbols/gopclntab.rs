@@ -20,6 +20,7 @@
 //! *Source.* `src/internal/abi/symtab.go` and `src/debug/gosym/pclntab.go` of each release.
 
 mod locate;
+mod names;
 
 use super::elf::Elf;
 use super::image::{Part, Window, u32_at, u64_at};

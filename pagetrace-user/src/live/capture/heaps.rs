@@ -23,6 +23,9 @@ impl Capture {
             target.heap.due = (!is_whole).then_some(Why::Start);
             target.heap.attached = found.map(|found| found.attached);
             target.heap.is_go = target.heap.attached.is_some();
+            // Go's own code keeps frame pointers; what it is linked with may not.
+            let only_go = target.heap.attached.as_ref().is_some_and(|attached| attached.is_static);
+            self.kernel.has_frame_pointers(target.identity.pid, only_go);
             self.attend_objects(index);
         }
         for index in std::mem::take(&mut self.route.to_look_at) {
@@ -47,10 +50,10 @@ impl Capture {
         let before: Vec<HeapRun> = target.heap.recent.iter().map(|(_, run)| *run).collect();
         let contents = spans::read(pid, root, &offsets, &attached.all_ps);
         // What came while it was read puts the reading right, before it comes into the file itself.
-        let mut held: Vec<(Nanos, Words)> = Vec::new();
-        self.merge.settle(&mut |ts, words| held.push((ts, *words)));
+        let mut held: Vec<(Nanos, Words, Vec<u64>)> = Vec::new();
+        self.merge.settle(&mut |ts, words, tail| held.push((ts, *words, tail.to_vec())));
         let mut meanwhile = Vec::new();
-        for (ts, words) in &held {
+        for (ts, words, _) in &held {
             let record = decode(*ts, words);
             if let What::Heap { run, .. } = record.what
                 && record.owner == owner
@@ -78,8 +81,8 @@ impl Capture {
             }
             Err(error) => self.route.notes.push(format!("the page heap of process {pid} could not be read: {error}")),
         }
-        for (ts, words) in held {
-            self.route.take(ts, &words);
+        for (ts, words, tail) in held {
+            self.route.take(ts, &words, &tail);
         }
         self.mute();
         true

@@ -20,6 +20,9 @@ pub(super) fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
             kernel.frames.limit() >> 18
         ));
     }
+    if let Some(rate) = options.stacks {
+        notes.push(format!("at most {rate} stacks a second of each CPU are recorded, a few more at once"));
+    }
     if matches!(options.select, Select::Cgroup(_)) {
         notes.push(
             "a process that moves into or out of the cgroup while it runs is judged by where it was at its last exec"

@@ -1,0 +1,222 @@
+//! Stacks: where the thread was in its own code when an event of another layer came.
+//!
+//! *Which.* As many as the pause between two of one CPU allows ([`word::STACK_PAUSE`]), and only while its ring is mostly
+//! empty: what a stack needs is never missing for an event. The others count as filtered.
+//! *How.* Programs rarely keep frame pointers: the memory from the stack pointer on is copied, as far as it is there, and
+//! the recorder unwinds it. Where all code keeps them (Go), the kernel follows them instead.
+
+use core::{arch::asm, ffi::c_void};
+
+use aya_ebpf::{
+    bindings::{BPF_F_USER_STACK, BPF_RB_AVAIL_DATA},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        generated::{bpf_get_stack, bpf_probe_read_user, bpf_ringbuf_query},
+    },
+    programs::ProbeContext,
+};
+use pagetrace_common::{
+    control::{LAYER_STACK, STACK_BURST, stack_way, word},
+    record::{self, STACK_ADDRESSES, STACK_IS_WHOLE, STACK_KINDS, STACK_WORDS},
+};
+
+use crate::{
+    emit::Hook,
+    layout,
+    maps::{CALLERS, RINGS, STACK_TIMES, WAYS, control},
+    registers, task,
+};
+
+const PAGE_BYTES: u64 = 4096;
+/// Pages below a stack that one function may reach into at once.
+const NEW_PAGES: u64 = 16;
+const MOST_BYTES: u64 = STACK_WORDS as u64 * 8;
+/// Words of the longest row of addresses: as many as the kernel follows at most.
+const ADDRESS_WORDS: usize = 127;
+/// A thread whose stack pointer is this far below the place where its process's first stack began is elsewhere.
+const FIRST_STACK_BYTES: u64 = 64 << 20;
+
+/// Registers of a thread in its own code.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub ip: u64,
+    pub sp: u64,
+    pub bp: u64,
+}
+
+impl Place {
+    /// Where a thread came upon a uprobe.
+    #[inline(always)]
+    pub fn at(ctx: &ProbeContext) -> Place {
+        // SAFETY: the context of a uprobe is the thread's registers.
+        unsafe { Place { ip: (*ctx.regs).rip, sp: (*ctx.regs).rsp, bp: (*ctx.regs).rbp } }
+    }
+
+    /// Where the running thread left its own code for the kernel.
+    #[inline(always)]
+    pub fn saved() -> Place {
+        Place {
+            ip: task::saved_register(layout::REGS_IP.load()),
+            sp: task::saved_register(layout::REGS_SP.load()),
+            bp: task::saved_register(layout::REGS_BP.load()),
+        }
+    }
+}
+
+#[repr(C)]
+struct Record<const TAIL: usize> {
+    head: [u64; record::HEAD_WORDS],
+    fixed: [u64; 7],
+    tail: [u64; TAIL],
+}
+
+/// Emits the stack that belongs to the record which this thread just emitted, if one is wanted now.
+///
+/// `ctx` is the program's own context.
+#[inline(always)]
+pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: Place) {
+    let pause = control(word::STACK_PAUSE);
+    if pause == 0 {
+        return;
+    }
+    // SAFETY: the helper has no conditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    if !is_due(cpu, of, pause) || !has_room(cpu) {
+        return hook.filter(LAYER_STACK);
+    }
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: the value is read once.
+    let way = unsafe { WAYS.get(tgid) }.copied().unwrap_or(stack_way::COPY);
+    let head = hook.head(record::STACK, of, owner);
+    let fixed = [place.ip, place.sp, place.bp, 0, 0, 0, place.sp];
+    let is_in = if way == stack_way::FRAME_POINTERS {
+        put_addresses(cpu, ctx, head, fixed)
+    } else {
+        put_copy(cpu, head, fixed)
+    };
+    hook.told(LAYER_STACK, is_in);
+}
+
+/// Whether the CPU's pause for stacks of this kind is over. Two programs that ask at once may both be told so.
+#[inline(always)]
+fn is_due(cpu: u32, of: u8, pause: u64) -> bool {
+    let Some(at) = STACK_TIMES.get_ptr_mut(cpu * STACK_KINDS + u32::from(of)) else { return false };
+    // SAFETY: the helper has no conditions; the place is an aligned word of a map's value.
+    let (now, next) = unsafe { (bpf_ktime_get_ns(), core::ptr::read_volatile(at)) };
+    let earliest = now.saturating_sub(pause * STACK_BURST);
+    let next = if next > earliest { next } else { earliest };
+    if next > now {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(at, next + pause) };
+    true
+}
+
+/// Whether the CPU's ring is as empty as it has to be.
+#[inline(always)]
+fn has_room(cpu: u32) -> bool {
+    match RINGS.get(cpu) {
+        Some(ring) => {
+            // SAFETY: what the map of rings gives is the address of one.
+            let unread =
+                unsafe { bpf_ringbuf_query(core::ptr::from_ref(ring).cast_mut().cast(), BPF_RB_AVAIL_DATA.into()) };
+            unread <= control(word::STACK_ROOM)
+        }
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn put_addresses(cpu: u32, ctx: *mut c_void, head: [u64; 2], mut fixed: [u64; 7]) -> bool {
+    let Some(ring) = RINGS.get(cpu) else { return false };
+    let Some(mut entry) = ring.reserve_untyped::<Record<ADDRESS_WORDS>>(0) else { return false };
+    let at = entry.as_mut_ptr();
+    // SAFETY: the reserved space has the alignment and the size of the record; the helper writes no more than it is told.
+    unsafe {
+        (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
+        let tail = (&raw mut (*at).tail).cast();
+        let bytes = bpf_get_stack(ctx, tail, ADDRESS_WORDS as u32 * 8, BPF_F_USER_STACK.into());
+        fixed[3] = if bytes > 0 { bytes as u64 & 0xffff_ffff } else { 0 } | STACK_ADDRESSES;
+        (*at).fixed = fixed;
+    }
+    entry.submit(layout::SUBMIT_FLAGS.load());
+    true
+}
+
+/// Copies the stack into the smallest space that it fits into.
+#[inline(always)]
+fn put_copy(cpu: u32, head: [u64; 2], mut fixed: [u64; 7]) -> bool {
+    let sp = fixed[1];
+    // SAFETY: the value is read at once, and only the thread itself changes it.
+    if let Some(caller) = unsafe { CALLERS.get(bpf_get_current_pid_tgid() as u32) }
+        && caller.is_inside != 0
+    {
+        // The kernel has put an address of its own there, to see the call return.
+        (fixed[4], fixed[5]) = (caller.sp, caller.back);
+    }
+    // A thread that is about to use new pages of its stack has nothing there yet.
+    let mut from = sp;
+    for _ in 0..NEW_PAGES {
+        if registers::word(from).is_some() {
+            break;
+        }
+        from = (from | (PAGE_BYTES - 1)) + 1;
+    }
+    fixed[6] = from;
+    let (bytes, is_whole) = reach(from);
+    if is_whole {
+        fixed[3] = STACK_IS_WHOLE;
+    }
+    if bytes <= 2 << 10 {
+        copy::<{ (2 << 10) / 8 }>(cpu, head, fixed, bytes)
+    } else if bytes <= 4 << 10 {
+        copy::<{ (4 << 10) / 8 }>(cpu, head, fixed, bytes)
+    } else if bytes <= 8 << 10 {
+        copy::<{ (8 << 10) / 8 }>(cpu, head, fixed, bytes)
+    } else if bytes <= 16 << 10 {
+        copy::<{ (16 << 10) / 8 }>(cpu, head, fixed, bytes)
+    } else {
+        copy::<STACK_WORDS>(cpu, head, fixed, bytes)
+    }
+}
+
+/// Bytes of the stack from there on: up to where the process's first stack began, to a page that is not there,
+/// or as many as are copied at most. And whether it is the first of these.
+#[inline(always)]
+fn reach(from: u64) -> (u64, bool) {
+    let start: u64 = task::read(task::current_mm() + layout::MM_START_STACK.load());
+    let is_first = from < start && start - from <= FIRST_STACK_BYTES;
+    let top = if is_first { start } else { u64::MAX };
+    let mut end = (from | (PAGE_BYTES - 1)) + 1;
+    for _ in 0..MOST_BYTES / PAGE_BYTES {
+        if end >= top || end - from >= MOST_BYTES || registers::word(end).is_none() {
+            break;
+        }
+        end += PAGE_BYTES;
+    }
+    let bytes = if end < top { end - from } else { top - from };
+    if bytes < MOST_BYTES { (bytes, end >= top) } else { (MOST_BYTES, false) }
+}
+
+#[inline(always)]
+fn copy<const TAIL: usize>(cpu: u32, head: [u64; 2], mut fixed: [u64; 7], bytes: u64) -> bool {
+    let mut bytes = bytes;
+    // The verifier has to see that it fits, just before it is used; a compiler knows, and would leave it out.
+    // SAFETY: arithmetic.
+    unsafe {
+        asm!("if {bytes} <= {most} goto +1", "{bytes} = {most}", bytes = inout(reg) bytes, most = const TAIL * 8)
+    };
+    let Some(ring) = RINGS.get(cpu) else { return false };
+    let Some(mut entry) = ring.reserve_untyped::<Record<TAIL>>(0) else { return false };
+    let at = entry.as_mut_ptr();
+    // SAFETY: the reserved space has the alignment and the size of the record; `bytes` are not more than its tail.
+    unsafe {
+        (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
+        let failed = bpf_probe_read_user((&raw mut (*at).tail).cast(), bytes as u32, fixed[6] as *const c_void);
+        fixed[3] = if failed == 0 { fixed[3] | bytes } else { 0 };
+        (*at).fixed = fixed;
+    }
+    entry.submit(layout::SUBMIT_FLAGS.load());
+    true
+}

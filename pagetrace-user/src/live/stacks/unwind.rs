@@ -1,0 +1,250 @@
+//! The stacks of one process: what code is mapped where, and the tree of calls so far.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use framehop::x86_64::{UnwindRegsX86_64, UnwinderX86_64};
+use framehop::{FrameAddress, Module, Unwinder};
+
+use super::{CodeFile, MOST_NODES, Unwinding};
+use crate::event::{FileId, Place, StackId};
+use crate::live::maps::{self, Name};
+use crate::live::target::NamedFile;
+use crate::units::{Nanos, Pid, Range};
+
+/// Places of a stack that are told at most; of longer ones those farther out are missing.
+const MOST_PLACES: usize = 512;
+/// How long the mappings of a process are not read again for an address that is in none of them.
+const LOOK_PAUSE: Nanos = Nanos(100_000_000);
+const PROT_EXEC: u32 = 4;
+/// The first function of a program has nothing on the stack but this, to align it.
+const FIRST_FRAME_BYTES: u64 = 32;
+
+/// A thread's registers and what of its stack was copied, from the stack pointer on.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a> {
+    pub ip: u64,
+    pub sp: u64,
+    pub bp: u64,
+    /// Where the copy lies in the thread's memory.
+    pub from: u64,
+    pub words: &'a [u64],
+    /// They are all that there is of the stack.
+    pub is_whole: bool,
+    /// A word of the memory that is not what the program wrote: its address, and what the program did.
+    pub mended: Option<(u64, u64)>,
+}
+
+/// A stack as it comes from the kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Walked<'a> {
+    Copied(Copied<'a>),
+    /// Addresses, the innermost first.
+    Addresses(&'a [u64]),
+}
+
+/// Code that is mapped.
+#[derive(Clone)]
+struct Mapped {
+    range: Range,
+    offset: u64,
+    named: NamedFile,
+    /// Its number in the process's file, once it was needed.
+    file: Option<FileId>,
+    code: Arc<CodeFile>,
+}
+
+/// What is known of a process's code and calls.
+#[derive(Default)]
+pub struct ProcessStacks {
+    unwinder: UnwinderX86_64<Arc<[u8]>>,
+    mapped: Vec<Mapped>,
+    /// More code was mapped since.
+    is_stale: bool,
+    /// An address turned up that is in none of it: in code made at run time, or that came unseen.
+    is_doubtful: bool,
+    looked: Option<Nanos>,
+    /// The files that places of the tree are in, mapped still or not.
+    files: BTreeMap<FileId, (String, Arc<CodeFile>)>,
+    nodes: HashMap<(Option<StackId>, Place), StackId>,
+    next: u32,
+    /// Stacks told, and those of them whose end is not known.
+    pub told: u64,
+    pub cut: u64,
+    /// Places of the stack in hand, the innermost first.
+    places: Vec<Place>,
+}
+
+impl ProcessStacks {
+    /// What a child has of this.
+    #[must_use]
+    pub fn of_child(&self) -> ProcessStacks {
+        let mapped = self.mapped.iter().map(|mapped| Mapped { file: None, ..mapped.clone() }).collect();
+        ProcessStacks {
+            unwinder: self.unwinder.clone(),
+            mapped,
+            is_stale: true,
+            looked: self.looked,
+            ..ProcessStacks::default()
+        }
+    }
+
+    /// The process runs another program: nothing of its mappings holds, the tree stays.
+    pub fn replaced(&mut self) {
+        self.unwinder = UnwinderX86_64::new();
+        self.mapped.clear();
+        (self.is_stale, self.looked) = (true, None);
+    }
+
+    /// It mapped code.
+    pub fn mapped_more(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// The files that places of the tree are in.
+    pub fn files(&self) -> impl Iterator<Item = (FileId, &str, &CodeFile)> {
+        self.files.iter().map(|(id, (path, code))| (*id, path.as_str(), code.as_ref()))
+    }
+
+    /// Every place of the tree.
+    pub fn all_places(&self) -> impl Iterator<Item = Place> {
+        self.nodes.keys().map(|(_, place)| *place)
+    }
+
+    /// The number of a stack. `file` gives a mapped file's number, `node` gets every node that is new, before it is used.
+    pub fn stack(
+        &mut self,
+        shared: &mut Unwinding,
+        (pid, ts): (Pid, Nanos),
+        walked: Walked<'_>,
+        file: &mut dyn FnMut(&NamedFile) -> FileId,
+        node: &mut dyn FnMut(Option<StackId>, Place),
+    ) -> StackId {
+        if self.is_stale || self.looked.is_none() || (self.is_doubtful && self.may_look(ts)) {
+            self.look(shared, pid, ts);
+        }
+        let mut addresses = Vec::with_capacity(64);
+        let is_whole = match walked {
+            Walked::Copied(copied) => self.unwind(shared, copied, &mut addresses),
+            Walked::Addresses(told) => {
+                // All but the first are where a call returns to: the byte before is the call's.
+                let places = told.iter().enumerate().map(|(at, address)| address.wrapping_sub(u64::from(at > 0)));
+                addresses.extend(places);
+                addresses.len() < MOST_PLACES
+            }
+        };
+        self.told += 1;
+        self.cut += u64::from(!is_whole);
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        places.extend(addresses.iter().map(|address| self.place(*address, file)));
+        if !is_whole || places.is_empty() {
+            places.push(Place::Cut);
+        }
+        let mut at = None;
+        for place in places.iter().rev() {
+            let next = StackId(self.next);
+            let id = *self.nodes.entry((at, *place)).or_insert(next);
+            if id == next {
+                node(at, *place);
+                // The numbers go on, but those beyond the bound are all the last one's.
+                self.next = self.next.saturating_add(1).min(MOST_NODES as u32);
+            }
+            at = Some(id);
+        }
+        self.places = places;
+        at.unwrap_or_default()
+    }
+
+    fn may_look(&self, ts: Nanos) -> bool {
+        self.looked.is_none_or(|looked| ts.since(looked) >= LOOK_PAUSE)
+    }
+
+    /// Reads what code is mapped where.
+    fn look(&mut self, shared: &mut Unwinding, pid: Pid, ts: Nanos) {
+        self.looked = Some(ts);
+        (self.is_stale, self.is_doubtful) = (false, false);
+        let Ok(mappings) = maps::read(pid) else { return };
+        if mappings.is_empty() {
+            // It is gone: what was known of it is the best there is.
+            return;
+        }
+        let before = std::mem::take(&mut self.mapped);
+        self.unwinder = UnwinderX86_64::new();
+        for mapping in mappings.into_iter().filter(|mapping| mapping.prot & PROT_EXEC != 0) {
+            let Name::File { dev, ino, path } = mapping.name else { continue };
+            let link =
+                PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.range.start, mapping.range.end));
+            let Some(code) = shared.file(&link) else { continue };
+            let known = before.iter().find(|known| (known.named.dev, known.named.ino) == (dev, ino));
+            let offset = mapping.offset.0;
+            let bias = code.bias(mapping.range.start, offset);
+            let span = mapping.range.start..mapping.range.end;
+            self.unwinder.add_module(Module::new(path.clone(), span, bias, code.sections()));
+            self.mapped.push(Mapped {
+                range: mapping.range,
+                offset,
+                file: known.and_then(|known| known.file),
+                named: NamedFile { dev, ino, path, whole: true },
+                code,
+            });
+        }
+    }
+
+    /// Follows the calls outward; whether the end was reached.
+    fn unwind(&self, shared: &mut Unwinding, copied: Copied<'_>, addresses: &mut Vec<u64>) -> bool {
+        let Copied { ip, sp, bp, from, words, is_whole, mended } = copied;
+        let end = from.saturating_add(words.len() as u64 * 8);
+        let mut read = |address: u64| match mended {
+            Some((place, word)) if place == address => Ok(word),
+            // Below is a page of the stack that was not there yet.
+            _ if (sp..from).contains(&address) => Ok(0),
+            _ => {
+                let bytes = address.checked_sub(from).filter(|bytes| bytes.is_multiple_of(8)).ok_or(())?;
+                words.get(usize::try_from(bytes / 8).map_err(|_| ())?).copied().ok_or(())
+            }
+        };
+        let mut regs = UnwindRegsX86_64::new(ip, sp, bp);
+        let mut at = FrameAddress::InstructionPointer(ip);
+        while addresses.len() < MOST_PLACES {
+            addresses.push(match at {
+                FrameAddress::InstructionPointer(address) => address,
+                FrameAddress::ReturnAddress(address) => u64::from(address).wrapping_sub(1),
+            });
+            // Where a program's first function would return to is where its arguments begin.
+            let is_first = is_whole && end.saturating_sub(regs.sp()) <= FIRST_FRAME_BYTES;
+            at = match self.unwinder.unwind_frame(at, &mut regs, &mut shared.cache, &mut read) {
+                Ok(Some(next)) => match FrameAddress::from_return_address(next) {
+                    Some(next) => next,
+                    None => return is_first,
+                },
+                Ok(None) => return true,
+                Err(_) => return is_first,
+            };
+        }
+        false
+    }
+
+    fn place(&mut self, address: u64, file: &mut dyn FnMut(&NamedFile) -> FileId) -> Place {
+        let at = self.mapped.partition_point(|mapped| mapped.range.end <= address);
+        match self.mapped.get_mut(at) {
+            Some(mapped) if mapped.range.contains(address) => {
+                let id = match mapped.file {
+                    Some(id) => id,
+                    None => {
+                        let id = file(&mapped.named);
+                        self.files.insert(id, (mapped.named.path.clone(), Arc::clone(&mapped.code)));
+                        *mapped.file.insert(id)
+                    }
+                };
+                let offset = (address - mapped.range.start).saturating_add(mapped.offset);
+                Place::File { file: id, offset }
+            }
+            _ => {
+                self.is_doubtful = true;
+                Place::Address(address)
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Stacks on their way into a process's file.
+
+use std::collections::BTreeMap;
+
+use super::Target;
+use crate::event::{Body, FileId, Place, StackId};
+use crate::live::stacks::{Namer, Unwinding, Walked};
+use crate::live::writer::Writer;
+use crate::units::Nanos;
+
+impl Target {
+    /// The number of a stack; events tell the nodes that are new, before it is used.
+    pub fn stack(&mut self, ts: Nanos, walked: Walked<'_>, shared: &mut Unwinding, writer: &Writer) -> StackId {
+        let mut stacks = std::mem::take(&mut self.stacks);
+        let mut nodes: Vec<Body> = Vec::new();
+        let id = stacks.stack(
+            shared,
+            (self.identity.pid, ts),
+            walked,
+            &mut |named| self.file(ts, named.clone(), writer),
+            &mut |parent, place| nodes.push(Body::StackNode { parent, place }),
+        );
+        self.stacks = stacks;
+        for node in nodes {
+            self.push_own(ts, 0, node, writer);
+        }
+        id
+    }
+
+    /// Puts the names of all places of its stacks into the file, and which build of each file they are of.
+    pub fn name_places(&mut self, namer: &mut Namer, writer: &Writer) {
+        let mut offsets: BTreeMap<FileId, Vec<u64>> = BTreeMap::new();
+        for place in self.stacks.all_places() {
+            if let Place::File { file, offset } = place {
+                offsets.entry(file).or_default().push(offset);
+            }
+        }
+        let mut bodies = Vec::new();
+        for (file, path, code) in self.stacks.files() {
+            if !code.build_id.is_empty() {
+                bodies.push(Body::BuildId { file, id: code.build_id.clone() });
+            }
+            let mut offsets = offsets.remove(&file).unwrap_or_default();
+            offsets.sort_unstable();
+            offsets.dedup();
+            for (offset, functions) in namer.names(path, code, &offsets) {
+                bodies.push(Body::Symbol { place: Place::File { file, offset }, functions });
+            }
+        }
+        let at = self.last;
+        for body in bodies {
+            self.push_own(at, 0, body, writer);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Stacks: the tree of calls, the names of its places, and whose memory was made where.
+//!
+//! *Whose.* A page belongs to the stack of the fault that brought it; where the bound on the rate of stacks left that fault
+//! without one, to the stack of the thread's last fault that had one, which is counted apart. A range belongs to the
+//! stack of the call that made or moved it last.
+//! *Bound.* Nodes and names beyond [`MOST_NODES`] are not kept.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rangemap::RangeMap;
+
+use crate::event::{Body, Call, Event, FileId, Function, Place, StackId, StackOf};
+use crate::units::{Range, Tid};
+
+/// Nodes of a trace that are kept.
+const MOST_NODES: usize = 1 << 22;
+
+/// A node of the tree of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub parent: Option<StackId>,
+    pub place: Place,
+}
+
+/// How many events of a kind there were, and how many of them have a stack of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub events: u64,
+    pub stacks: u64,
+}
+
+/// What a thread did last.
+#[derive(Clone, Debug, Default)]
+struct Thread {
+    fault: Option<StackId>,
+    mapped: Option<Range>,
+    gave_back: Option<Range>,
+}
+
+/// What a trace says of stacks.
+#[derive(Clone, Debug, Default)]
+pub struct Stacks {
+    nodes: Vec<Node>,
+    names: HashMap<Place, Vec<Function>>,
+    build_ids: BTreeMap<FileId, Vec<u8>>,
+    threads: HashMap<Tid, Thread>,
+    faults: Told,
+    calls: Told,
+    /// Times that each stack faulted.
+    by_fault: HashMap<StackId, u64>,
+    /// Who mapped which range last.
+    mapped: RangeMap<u64, StackId>,
+    /// Who gave which range back last.
+    given_back: RangeMap<u64, StackId>,
+}
+
+impl Stacks {
+    /// The next event of the trace.
+    pub(super) fn apply(&mut self, event: &Event) {
+        match &event.body {
+            Body::Fault { .. } if event.actor.is_none() => self.faults.events = self.faults.events.saturating_add(1),
+            Body::Map { range, .. } | Body::Remap { new: range, .. } => self.called(event, Some(*range), None),
+            Body::Brk { old, new } => self.called(event, Some(Range { start: *old, end: *new }), None),
+            Body::Advise { range, advice, .. } => {
+                let gives = super::calls::gives_back(*advice);
+                self.called(event, None, gives.then_some(*range));
+            }
+            Body::Unmap { range, .. } => {
+                self.called(event, None, None);
+                if !range.is_empty() {
+                    self.mapped.remove(range.start..range.end);
+                    self.given_back.remove(range.start..range.end);
+                }
+            }
+            Body::Protect { .. } | Body::Failed { .. } => self.called(event, None, None),
+            Body::Stack { of, id } => self.stack(event.tid, *of, *id),
+            Body::StackNode { parent, place } => {
+                if self.nodes.len() < MOST_NODES {
+                    self.nodes.push(Node { parent: *parent, place: *place });
+                }
+            }
+            Body::Symbol { place, functions } => {
+                if self.names.len() < MOST_NODES {
+                    self.names.insert(*place, functions.clone());
+                }
+            }
+            Body::BuildId { file, id } => {
+                self.build_ids.insert(*file, id.clone());
+            }
+            // Another program: what was mapped is gone.
+            Body::Exec { .. } | Body::MmGone => {
+                self.threads.clear();
+                (self.mapped, self.given_back) = (RangeMap::new(), RangeMap::new());
+            }
+            _ => {}
+        }
+    }
+
+    fn called(&mut self, event: &Event, mapped: Option<Range>, gave_back: Option<Range>) {
+        let call = match &event.body {
+            Body::Map { call, .. } | Body::Advise { call, .. } => Some(*call),
+            _ => None,
+        };
+        if event.actor.is_some() || call == Some(Call::ProcessMadvise) {
+            return;
+        }
+        self.calls.events = self.calls.events.saturating_add(1);
+        let is_some = |range: &Range| range.start < range.end;
+        for range in mapped.iter().chain(&gave_back).filter(|range| is_some(range)) {
+            // Whoever did it before did not do this.
+            self.given_back.remove(range.start..range.end);
+        }
+        if let Some(range) = mapped.filter(is_some) {
+            self.mapped.remove(range.start..range.end);
+        }
+        let thread = self.threads.entry(event.tid).or_default();
+        (thread.mapped, thread.gave_back) = (mapped.filter(is_some), gave_back.filter(is_some));
+    }
+
+    fn stack(&mut self, tid: Tid, of: StackOf, id: StackId) {
+        let thread = self.threads.entry(tid).or_default();
+        match of {
+            StackOf::Fault => {
+                thread.fault = Some(id);
+                self.faults.stacks = self.faults.stacks.saturating_add(1);
+                let count = self.by_fault.entry(id).or_default();
+                *count = count.saturating_add(1);
+            }
+            StackOf::Call => {
+                self.calls.stacks = self.calls.stacks.saturating_add(1);
+                if let Some(range) = thread.mapped.take() {
+                    self.mapped.insert(range.start..range.end, id);
+                }
+                if let Some(range) = thread.gave_back.take() {
+                    self.given_back.insert(range.start..range.end, id);
+                }
+            }
+            StackOf::Heap | StackOf::Object => {}
+        }
+    }
+
+    /// The stack of the last fault of a thread that has one.
+    pub(super) fn of_fault(&self, tid: Tid) -> Option<StackId> {
+        self.threads.get(&tid)?.fault
+    }
+
+    /// Whether the trace has any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Faults, and those that have a stack.
+    #[must_use]
+    pub fn faults(&self) -> Told {
+        self.faults
+    }
+
+    /// System calls of the vma layer, and those that have a stack.
+    #[must_use]
+    pub fn calls(&self) -> Told {
+        self.calls
+    }
+
+    /// How often each stack faulted.
+    pub fn by_fault(&self) -> impl Iterator<Item = (StackId, u64)> {
+        self.by_fault.iter().map(|(id, count)| (*id, *count))
+    }
+
+    /// Who mapped an address last.
+    #[must_use]
+    pub fn mapper(&self, addr: u64) -> Option<StackId> {
+        self.mapped.get(&addr).copied()
+    }
+
+    /// Who gave an address back last.
+    #[must_use]
+    pub fn giver(&self, addr: u64) -> Option<StackId> {
+        self.given_back.get(&addr).copied()
+    }
+
+    /// The places of a stack, the innermost first. A forged tree ends where it goes upward.
+    pub fn places(&self, id: StackId) -> impl Iterator<Item = Place> {
+        let mut next = Some(id);
+        std::iter::from_fn(move || {
+            let at = next?;
+            let node = self.nodes.get(at.0 as usize)?;
+            next = node.parent.filter(|parent| *parent < at);
+            Some(node.place)
+        })
+    }
+
+    /// The functions at a place, the innermost first; empty where no name is known.
+    #[must_use]
+    pub fn functions(&self, place: Place) -> &[Function] {
+        self.names.get(&place).map_or(&[], Vec::as_slice)
+    }
+
+    /// The build id of a mapped file.
+    #[must_use]
+    pub fn build_id(&self, file: FileId) -> Option<&[u8]> {
+        self.build_ids.get(&file).map(Vec::as_slice)
+    }
+}
