@@ -21,6 +21,7 @@ pub mod store;
 pub mod live;
 
 pub mod replay;
+pub mod stacks;
 
 pub mod check;
 pub mod dump;

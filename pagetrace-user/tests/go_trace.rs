@@ -24,7 +24,9 @@ use pagetrace_user::event::{Body, Event, HeapAct, HeapRun};
 use pagetrace_user::export::{Form, export};
 use pagetrace_user::format::Trace;
 use pagetrace_user::format::go::{GoReader, GoWriter};
-use pagetrace_user::report::{Report, fold};
+use pagetrace_user::replay::fold;
+use pagetrace_user::report::Report;
+use pagetrace_user::stacks::Of;
 use pagetrace_user::units::{HeapPages, Nanos, Tid};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
@@ -53,7 +55,7 @@ fn report(bytes: &[u8]) -> Report {
 
 fn exported(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let done = export(&mut GoReader::new(bytes).unwrap(), Form::Go, &mut out).unwrap();
+    let done = export(&mut GoReader::new(bytes).unwrap(), Form::Go, Of::Resident, &mut out).unwrap();
     assert_eq!((done.unfit, done.others), (0, 0));
     out
 }
@@ -143,7 +145,7 @@ fn a_trace_file_holds_them_too() {
     assert!(each <= 6.0, "{each:.2} bytes an event; the runtime takes 8.04");
     let mut out = Vec::new();
     let mut reader = pagetrace_user::format::Reader::new(file.as_slice()).unwrap();
-    export(&mut reader, Form::Go, &mut out).unwrap();
+    export(&mut reader, Form::Go, Of::Resident, &mut out).unwrap();
     assert!(out == TWO_PS, "and gives them back");
 
     let mut reader = pagetrace_user::format::Reader::new(file.as_slice()).unwrap();

@@ -25,16 +25,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("live", &["units", "ranges", "event", "failure", "options", "symbols", "host", "names", "format", "store"]),
     ("input", &["units", "event", "failure", "names", "format", "store"]),
     ("replay", &["units", "ranges", "event", "names", "format"]),
-    ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
+    ("stacks", &["units", "event", "names", "format", "replay"]),
+    ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
-    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
+    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("doctor", &["units", "event", "failure", "options", "symbols", "host", "names", "live"]),
     (
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "report", "dump", "check", "export", "doctor",
+            "stacks", "report", "dump", "check", "export", "doctor",
         ],
     ),
 ];

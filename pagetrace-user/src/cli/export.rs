@@ -11,6 +11,7 @@ use crate::export::{Exported, Form, Stopped, export};
 use crate::failure::{Code, Failure};
 use crate::format::Trace;
 use crate::input;
+use crate::stacks::Of;
 use crate::store::OutputFile;
 
 const OUT_BYTES: usize = 1 << 18;
@@ -22,10 +23,19 @@ pub(super) struct ExportArgs {
     file: PathBuf,
 
     /// File to write; its extension says the form:
-    /// .pt  the page trace of the Go runtime, from a trace with events of the heap layer
+    /// .pt      the page trace of the Go runtime, from a trace with events of the heap layer
+    /// .svg     a flame graph of what --of says
+    /// .folded  the same as lines for flame graph tools
+    /// .pb.gz   the same as a profile of pprof
+    /// .json    the same as a profile of speedscope
     #[arg(short, long, value_name = "X", required = true, verbatim_doc_comment)]
     #[arg(env = "PAGETRACE_OUTPUT", hide_env = true)]
     output: PathBuf,
+
+    /// What is weighed where the form is one of stacks
+    #[arg(long, value_name = "WHAT", value_parser = super::reading::of(), default_value = "resident")]
+    #[arg(env = "PAGETRACE_OF", hide_env = true)]
+    of: Of,
 
     /// Overwrite a file of the same name
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
@@ -49,12 +59,15 @@ impl ExportArgs {
         let cannot_write = |error: &io::Error| cannot_write(&self.output, error);
         let file = OutputFile::create(&self.output, self.force).map_err(|error| cannot_write(&error))?;
         let mut out = BufWriter::with_capacity(OUT_BYTES, file);
-        let done = export(&mut trace, form, &mut out).map_err(|stopped| match stopped {
+        let done = export(&mut trace, form, self.of, &mut out).map_err(|stopped| match stopped {
             Stopped::Write(error) => cannot_write(&error),
             Stopped::Read(error) => {
                 Failure::new(Code::Failed, format!("cannot read {}", self.file.display()), error.to_string(), "")
             }
         })?;
+        if form != Form::Go && done.stacks == 0 {
+            return Err(no_stacks(&self.file, &self.output, self.of));
+        }
         if done.events == 0 {
             return Err(nothing(&self.file, &self.output, done));
         }
@@ -81,6 +94,17 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
         _ => "give a place that can be written: -o X.pt",
     };
     Failure::new(Code::Failed, format!("cannot write {}", path.display()), error.to_string(), fix)
+}
+
+/// A trace in which nothing is to be weighed.
+fn no_stacks(file: &Path, output: &Path, of: Of) -> Failure {
+    let (file, output) = (file.display(), output.display());
+    Failure::new(
+        Code::Failed,
+        format!("cannot export {file} to {output}"),
+        format!("nothing in it counts as `--of {}`", of.word()),
+        format!("see what it has: pagetrace-user report {file}"),
+    )
 }
 
 /// A trace without a single event that the form knows.

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::export::ExportArgs;
-use crate::cli::reading::{CheckArgs, DumpArgs, ReportArgs};
+use crate::cli::reading::{CheckArgs, DumpArgs, ReportArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
 use crate::doctor;
 use crate::failure::{Code, Failure};
@@ -89,9 +89,11 @@ struct Line {
 enum Command {
     /// Say where a process's memory is, what changed and who changed it
     Report(ReportArgs),
+    /// Say which calls stand behind the resident memory, or behind its page faults
+    Stacks(StacksArgs),
     /// Print every event of a trace, one a line
     Dump(DumpArgs),
-    /// Write a trace as the file of another tool: .pt, the page trace of the Go runtime
+    /// Write a trace as the file of another tool: a flame graph, a profile, the page trace of the Go runtime
     Export(ExportArgs),
     /// Check that a trace is whole and that its counters balance
     Check(CheckArgs),
@@ -141,6 +143,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
     match line.command {
         None => live::record(line.record.options(&matches)?),
         Some(Command::Report(args)) => args.run(),
+        Some(Command::Stacks(args)) => args.run(),
         Some(Command::Dump(args)) => args.run(),
         Some(Command::Export(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),

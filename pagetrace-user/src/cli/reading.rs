@@ -6,6 +6,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
 
 use super::values;
@@ -15,7 +16,9 @@ use crate::event::Layer;
 use crate::failure::{Code, Failure};
 use crate::format::{Outcome, Trace};
 use crate::input::{self, Input};
-use crate::report::{Report, fold};
+use crate::replay::fold;
+use crate::report::Report;
+use crate::stacks::{Of, weigh};
 
 const OUT_BYTES: usize = 1 << 18;
 
@@ -73,6 +76,36 @@ pub(super) struct CheckArgs {
     json: bool,
 }
 
+/// `stacks FILE...`
+#[derive(Debug, Args)]
+pub(super) struct StacksArgs {
+    /// Trace files; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// What is weighed: resident memory by who touched it first, by who mapped it, by both; memory that had been given
+    /// back and is resident again; or page faults
+    #[arg(long, value_name = "WHAT", value_parser = of(), default_value = "resident")]
+    #[arg(env = "PAGETRACE_OF", hide_env = true)]
+    of: Of,
+
+    /// Stacks to list
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
+    top: usize,
+
+    /// Print one JSON object for each file, one a line, with every stack
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
+/// What stacks are weighed by, as a word.
+pub(super) fn of() -> impl TypedValueParser<Value = Of> {
+    PossibleValuesParser::new(Of::ALL.map(|(word, _)| word))
+        .map(|word| Of::ALL.iter().find(|(known, _)| *known == word).map_or(Of::Resident, |(_, of)| *of))
+}
+
 fn layer(word: &str) -> Result<Layer, String> {
     Layer::ALL.iter().copied().find(|layer| layer.word() == word).ok_or_else(|| {
         let words: Vec<&str> = Layer::ALL.iter().map(|layer| layer.word()).collect();
@@ -86,6 +119,16 @@ impl ReportArgs {
             let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
             let report = Report::new(reader.header(), &state, &outcome, self.top);
             out.write_all(if self.json { report.json() + "\n" } else { report.text() }.as_bytes())?;
+            Ok(warn(path, &outcome))
+        })
+    }
+}
+
+impl StacksArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        each(&self.files, self.json, |path, reader, out| {
+            let (_, profile, outcome) = weigh(reader, self.of, None).map_err(Stopped::Read)?;
+            out.write_all(if self.json { profile.json() + "\n" } else { profile.text(self.top) }.as_bytes())?;
             Ok(warn(path, &outcome))
         })
     }

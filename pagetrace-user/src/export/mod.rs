@@ -3,29 +3,52 @@
 //! | extension | form |
 //! |---|---|
 //! | `.pt` | the page trace of the Go runtime: the heap layer's allocs, frees and scavs ([`crate::format::go`]) |
+//! | `.folded` | a line a stack, for flame graph tools |
+//! | `.svg` | a flame graph |
+//! | `.pb.gz` | a profile of pprof |
+//! | `.json` | a profile of speedscope |
+//!
+//! All but the first are of weighted stacks ([`crate::stacks`]).
+
+mod pprof;
+mod speedscope;
 
 use std::io::{self, Write};
 use std::path::Path;
 
+use inferno::flamegraph;
+
 use crate::event::{Body, HeapAct};
 use crate::format::Trace;
 use crate::format::go::GoWriter;
+use crate::stacks::{Of, Profile, weigh};
 
 /// The forms there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Go,
+    Folded,
+    Flame,
+    Pprof,
+    Speedscope,
 }
 
 impl Form {
     /// Every form with its extension.
-    pub const ALL: [(&'static str, Form); 1] = [("pt", Form::Go)];
+    pub const ALL: [(&'static str, Form); 5] = [
+        ("pt", Form::Go),
+        ("folded", Form::Folded),
+        ("svg", Form::Flame),
+        ("pb.gz", Form::Pprof),
+        ("json", Form::Speedscope),
+    ];
 
     /// The form of a file of this name; `None` where no form has its extension.
     #[must_use]
     pub fn of(path: &Path) -> Option<Form> {
-        let extension = path.extension()?.to_str()?;
-        Form::ALL.iter().find(|(known, _)| *known == extension).map(|&(_, form)| form)
+        let name = path.file_name()?.to_str()?;
+        let has = |extension: &str| name.strip_suffix(extension).is_some_and(|rest| rest.ends_with('.'));
+        Form::ALL.iter().find(|(known, _)| has(known)).map(|&(_, form)| form)
     }
 }
 
@@ -33,6 +56,8 @@ impl Form {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
     pub events: u64,
+    /// Stacks.
+    pub stacks: u64,
     /// Events of the right layer that the form has no room for.
     pub unfit: u64,
     /// Events of other layers, which the form does not know.
@@ -48,14 +73,35 @@ pub enum Stopped {
     Write(#[from] io::Error),
 }
 
-/// Writes all of `trace` to `out` in `form`.
+/// Writes all of `trace` to `out` in `form`; what is weighed, where that is stacks, is `of`.
 ///
 /// # Errors
 /// When the source cannot be read or `out` cannot be written. Damage is not an error: it is in the trace's outcome.
-pub fn export(trace: &mut impl Trace, form: Form, out: &mut impl Write) -> Result<Exported, Stopped> {
-    match form {
-        Form::Go => go(trace, out),
+pub fn export(trace: &mut impl Trace, form: Form, of: Of, out: &mut impl Write) -> Result<Exported, Stopped> {
+    if form == Form::Go {
+        return go(trace, out);
     }
+    let (state, profile, outcome) = weigh(trace, of, None).map_err(Stopped::Read)?;
+    if profile.samples.is_empty() {
+        return Ok(Exported { events: outcome.events, ..Exported::default() });
+    }
+    let header = trace.header();
+    match form {
+        Form::Go | Form::Folded => out.write_all(profile.folded().as_bytes())?,
+        Form::Flame => flame(&profile, out)?,
+        Form::Pprof => pprof::write(header, &state, &profile, of.word(), out)?,
+        Form::Speedscope => speedscope::write(&profile, &format!("{} ({})", header.comm, header.tgid), out)?,
+    }
+    Ok(Exported { events: outcome.events, stacks: profile.samples.len() as u64, ..Exported::default() })
+}
+
+fn flame(profile: &Profile, out: &mut impl Write) -> Result<(), Stopped> {
+    let mut options = flamegraph::Options::default();
+    options.title = profile.title.to_owned();
+    options.count_name = profile.unit.to_owned();
+    options.deterministic = true;
+    let folded = profile.folded();
+    flamegraph::from_lines(&mut options, folded.lines(), out).map_err(|error| Stopped::Write(io::Error::other(error)))
 }
 
 fn go(trace: &mut impl Trace, out: &mut impl Write) -> Result<Exported, Stopped> {

@@ -7,9 +7,10 @@ use super::heap;
 use super::object;
 use super::stack;
 use super::state::{Block, Context, Tables, op};
+use super::task::{self, comm};
 use super::wire::{Corrupt, In};
-use crate::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
-use crate::units::{Bytes, Comm, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
+use crate::event::{Access, Actor, Body, Call, Event, FileId, Layer, Member, Scan, ScanKind, Why};
+use crate::units::{Bytes, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
 
 /// All that the reader knows of what it read.
 #[derive(Debug)]
@@ -163,10 +164,7 @@ impl EventReader {
                     ino: bytes.varint()?,
                 }
             }
-            op::rare::START => Body::Start { how: code::<Start>(bytes.byte()?)?, parent: Pid(bytes.narrow()?) },
-            op::rare::FORK => Body::Fork { child: Pid(bytes.narrow()?), child_comm: comm(bytes, 16)? },
-            op::rare::EXEC => Body::Exec { comm: comm(bytes, 16)?, exe: bytes.text()? },
-            op::rare::EXIT => Body::Exit { code: bytes.byte()?, signal: bytes.byte()? },
+            kind @ op::rare::START..=op::rare::EXIT => task::read_rare(kind, bytes)?,
             op::rare::MM_GONE => Body::MmGone,
             op::rare::READING => {
                 let what = bytes.byte()?;
@@ -299,13 +297,6 @@ fn actor(bytes: &mut In<'_>) -> Result<Actor, Corrupt> {
     let tgid = Pid(bytes.narrow()?);
     let used = bytes.byte()?;
     Ok(Actor { tgid, comm: comm(bytes, usize::from(used))? })
-}
-
-/// A comm of which the first `used` bytes are written.
-fn comm(bytes: &mut In<'_>, used: usize) -> Result<Comm, Corrupt> {
-    let mut comm = Comm::default();
-    comm.0.get_mut(..used).ok_or(Corrupt("a comm of more than 16 bytes"))?.copy_from_slice(bytes.bytes(used)?);
-    Ok(comm)
 }
 
 fn file_id(bytes: &mut In<'_>) -> Result<Option<FileId>, Corrupt> {

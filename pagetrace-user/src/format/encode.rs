@@ -8,6 +8,7 @@ use super::object;
 use super::recent::Finder;
 use super::stack;
 use super::state::{Block, Context, Tables, ip_slot, op};
+use super::task;
 use super::wire::{Out, signed_len};
 use crate::event::{Access, Body, Event, FileId, Member};
 use crate::units::{Nanos, Pfn, Range};
@@ -230,22 +231,9 @@ impl EventWriter {
                 out.varint(*dev);
                 out.varint(*ino);
             }
-            Body::Start { how, parent } => {
-                out.byte(op::rare::START);
-                out.byte(how.code());
-                out.varint(u64::from(parent.0));
+            Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } => {
+                task::write_rare(body, out)
             }
-            Body::Fork { child, child_comm } => {
-                out.byte(op::rare::FORK);
-                out.varint(u64::from(child.0));
-                out.bytes.extend_from_slice(&child_comm.0);
-            }
-            Body::Exec { comm, exe } => {
-                out.byte(op::rare::EXEC);
-                out.bytes.extend_from_slice(&comm.0);
-                out.text(exe);
-            }
-            Body::Exit { code, signal } => out.bytes.extend_from_slice(&[op::rare::EXIT, *code, *signal]),
             Body::Reading { why, range, maps } => {
                 out.byte(op::rare::READING);
                 out.byte(why.code() << 1 | u8::from(*maps));
@@ -395,6 +383,8 @@ pub(super) fn bound(event: &Event) -> usize {
         Body::Library { name, path, .. } => [name.len(), path.len()],
         Body::MapFile { path: text, .. } | Body::Exec { exe: text, .. } => [text.len(), 0],
         Body::BaselineMap { name, .. } => [name.len(), 0],
+        Body::Symbol { functions, .. } => return WITHOUT_TEXT + stack::bound(functions),
+        Body::BuildId { id, .. } => [id.len(), 0],
         _ => [0, 0],
     };
     WITHOUT_TEXT + texts.iter().map(|text| text.min(&MAX_TEXT_BYTES)).sum::<usize>()

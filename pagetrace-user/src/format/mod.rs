@@ -101,7 +101,7 @@
 //! | 127, 11 | `Library` | `u8` id, `u8` whole, `t` name, `t` path |
 //! | 127, 12 | `Calls` | `v` 64 * library + call, `v` calls, `v` bytes, `v` nested, `v` failed |
 //! | 127, 13 | `StackNode` | `v` 0 for no parent, else its id + 1; place; its own id is the number of nodes before it in the file |
-//! | 127, 14 | `Symbol` | place, `v` functions (at most 256), of each: `t` name, `t` file, `v` line |
+//! | 127, 14 | `Symbol` | place, `v` functions (at most 16), of each: `t` name and `t` file (at most 1024 bytes), `v` line |
 //! | 127, 15 | `BuildId` | `v` file, `u8` bytes, as many |
 //!
 //! A place is `u8` 0: cut; 1: `v` address; 2: `v` file, `v` offset.
@@ -160,6 +160,7 @@ mod reader;
 mod recent;
 mod stack;
 mod state;
+mod task;
 mod wire;
 
 pub use encoder::Encoder;

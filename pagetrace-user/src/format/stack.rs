@@ -6,8 +6,9 @@ use crate::event::{Body, FileId, Function, Place, StackId, StackOf};
 
 const BEYOND: Corrupt = Corrupt("a number beyond its field");
 
-/// Functions inlined into each other at one place, at most.
-const MOST_FUNCTIONS: u64 = 256;
+/// Functions inlined into each other at one place that are written at most, and bytes of a name: an event fits into a block.
+const MOST_FUNCTIONS: u64 = 16;
+const MOST_NAME_BYTES: usize = 1024;
 
 pub(super) fn write(of: StackOf, id: StackId, block: &mut Block, out: &mut Out) {
     out.byte(of.code());
@@ -33,11 +34,13 @@ pub(super) fn write_rare(body: &Body, out: &mut Out) {
         Body::Symbol { place, functions } => {
             out.byte(op::rare::SYMBOL);
             write_place(*place, out);
-            let functions = functions.get(..MOST_FUNCTIONS as usize).unwrap_or(functions);
+            // The outermost is the function itself: of many, those farthest in are left out.
+            let from = functions.len().saturating_sub(MOST_FUNCTIONS as usize);
+            let functions = functions.get(from..).unwrap_or_default();
             out.varint(functions.len() as u64);
             for Function { name, file, line } in functions {
-                out.text(name);
-                out.text(file);
+                out.text_within(name, MOST_NAME_BYTES);
+                out.text_within(file, MOST_NAME_BYTES);
                 out.varint(u64::from(*line));
             }
         }
@@ -50,6 +53,15 @@ pub(super) fn write_rare(body: &Body, out: &mut Out) {
         }
         _ => {}
     }
+}
+
+/// No more bytes than this are written of these functions.
+pub(super) fn bound(functions: &[Function]) -> usize {
+    /// Lengths, and the line.
+    const NUMBERS: usize = 3 + 3 + 5;
+    let within = |text: &str| text.len().min(MOST_NAME_BYTES);
+    let each = functions.iter().rev().take(MOST_FUNCTIONS as usize);
+    each.map(|function| within(&function.name) + within(&function.file) + NUMBERS).sum()
 }
 
 pub(super) fn read_node(bytes: &mut In<'_>) -> Result<Body, Corrupt> {

@@ -58,7 +58,12 @@ impl Out {
 
     /// At most [`MAX_TEXT_BYTES`] of `text`, cut between characters.
     pub fn text(&mut self, text: &str) {
-        let text = text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or_default();
+        self.text_within(text, MAX_TEXT_BYTES);
+    }
+
+    /// The same with another bound, below that one.
+    pub fn text_within(&mut self, text: &str, most: usize) {
+        let text = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
         self.varint(text.len() as u64);
         self.bytes.extend_from_slice(text.as_bytes());
     }

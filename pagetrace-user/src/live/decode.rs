@@ -4,6 +4,7 @@
 //! through [`Decoded`].
 
 mod object;
+mod stack;
 
 use pagetrace_common::record::{self, HEAD_WORDS, NAME_WORDS};
 
@@ -164,7 +165,7 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
         record::CALL_FILE => map_of_file(ts, &word),
         record::HEAP => heap(flags, &word),
         record::OBJECT => object::object(flags, &word),
-        record::STACK => stack(flags, &word),
+        record::STACK => stack::stack(flags, &word),
         _ => What::Unknown,
     };
     Decoded {
@@ -174,21 +175,6 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
         tgid: Pid((acting >> 32) as u32),
         comm,
         what,
-    }
-}
-
-/// The words of a stack: registers, what the tail is, what was mended.
-fn stack(flags: u8, word: &dyn Fn(usize) -> u64) -> What {
-    let Ok(of) = StackOf::try_from(flags) else { return What::Unknown };
-    What::Stack {
-        of,
-        ip: word(0),
-        sp: word(1),
-        bp: word(2),
-        from: word(6),
-        is_walked: word(3) & record::STACK_ADDRESSES != 0,
-        is_whole: word(3) & record::STACK_IS_WHOLE != 0,
-        mended: (word(4) != 0).then_some((word(4), word(5))),
     }
 }
 

@@ -4,11 +4,13 @@
 //! a process that the selection does not want).
 //! *Bound.* Verdicts on processes that are gone are forgotten when they become many.
 
+mod notice;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{Body, Call, Event, Header, Member, Scan, ScanKind, Start, Trailer, Why};
+use crate::event::{Body, Call, Event, Header, Start, Trailer, Why};
 use crate::failure::Failure;
 use crate::live::decode::{Decoded, What, decode};
 use crate::live::merge::Words;
@@ -20,6 +22,7 @@ use crate::live::target::{Finished, Identity, PageHeap, SETTLE, Target};
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::units::{Bytes, Comm, Nanos, Pid, Range};
+use notice::notice;
 
 /// Verdicts kept at most.
 const CACHE_LIMIT: usize = 4096;
@@ -372,45 +375,4 @@ struct Introduced {
     parent: Pid,
     comm: Comm,
     how: Start,
-}
-
-/// Keeps what later decisions rest on: levels, ends, and whether pages came or went at places that no event tells.
-fn notice(target: &mut Target, ts: Nanos, owner: u32, body: &Body, by_other: bool) {
-    let mut unplaced = false;
-    match body {
-        Body::Fault { addr, .. } if !by_other => target.heap.silence.touched(*addr),
-        Body::Rss { member, level } | Body::Frame { member, level, .. } => {
-            let placed = matches!(body, Body::Frame { .. });
-            if let Some(last) = target.levels.get_mut(usize::from(member.code())) {
-                if matches!(member, Member::Anon | Member::Shmem) {
-                    target.balance -= i64::try_from(last.saturating_sub(level.0)).unwrap_or(0);
-                }
-                unplaced = !placed && *member != Member::Swap && (level.0 > *last || (by_other && level.0 < *last));
-                *last = level.0;
-            }
-        }
-        Body::Free { order, .. } => {
-            // More frames gone than the counters fell by: moved elsewhere (migration), or held by nobody any more.
-            target.balance += 1 << order.min(&30);
-            unplaced = target.balance > 0;
-        }
-        Body::Scan(Scan { kind: ScanKind::Collapse, value: SCAN_SUCCEED, .. }) => unplaced = true,
-        Body::Remap { .. } => {
-            if let Some(reading) = &mut target.reading {
-                reading.disturbed = true;
-            }
-        }
-        Body::Exit { .. } => target.exited = Some(ts),
-        Body::MmGone if owner == target.owner => target.mm_gone = true,
-        _ => {}
-    }
-    if unplaced && target.due.is_none() {
-        match &mut target.reading {
-            Some(reading) => reading.disturbed = true,
-            None => {
-                let due = ts.0.saturating_add(REPAIR_PAUSE.0);
-                target.due = Some((Why::Drift, Nanos(due).max(target.next_repair)));
-            }
-        }
-    }
 }

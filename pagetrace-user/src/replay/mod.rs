@@ -15,6 +15,7 @@
 
 mod anomaly;
 pub mod calls;
+mod frames;
 mod heap;
 mod ledger;
 mod levels;
@@ -32,6 +33,7 @@ pub mod vma;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 
 pub use anomaly::{Anomaly, Oddity};
 pub use heap::Heap;
@@ -40,20 +42,35 @@ pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
 pub use movers::{Base, RangeMove, Snapshot, TaskMove};
 pub use objects::{Estimate, Live, Objects};
 pub use reading::{Closed, Correction};
-pub use stacks::{Node, Stacks, Told};
+pub use stacks::{Given, Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
 
 use anomaly::note;
 use mappings::Mappings;
-use resident::{MakerId, Page, Resident};
+use resident::{MakerId, Resident};
 
-use crate::event::{Body, Event, FileId, Layer, Member, Scan, ScanKind, Start, Why};
-use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
+use crate::event::{Body, Event, FileId, Layer, Scan, ScanKind, Start, Why};
+use crate::format::{Outcome, Trace};
+use crate::units::Nanos;
 
 /// Frames without an address that are remembered, so that a reading can say who made them.
 const MAX_UNPLACED: usize = 1 << 22;
 /// The kernel's status of a collapse that happened (`SCAN_SUCCEED`, include/trace/events/huge_memory.h).
 const COLLAPSED: u64 = 1;
+
+/// Folds all of a trace into its state.
+///
+/// # Errors
+/// When the source cannot be read. Damage is not an error: it is in the outcome.
+pub fn fold(reader: &mut impl Trace) -> io::Result<(State, Outcome)> {
+    let mut state = State::new();
+    while let Some(event) = reader.next_event()? {
+        state.apply(&event);
+    }
+    let outcome = reader.outcome();
+    state.finish(outcome.is_whole());
+    Ok((state, outcome))
+}
 
 /// A file that mappings name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,6 +317,11 @@ impl State {
         self.files.get(&id)
     }
 
+    /// Every file that the trace has described so far.
+    pub fn files(&self) -> impl Iterator<Item = (FileId, &MappedFile)> {
+        self.files.iter().map(|(id, file)| (*id, file))
+    }
+
     /// The time of the last event.
     #[must_use]
     pub fn now(&self) -> Nanos {
@@ -316,95 +338,6 @@ impl State {
     fn keep_snapshot(&mut self) {
         if self.at_exit.is_none() && !self.gone {
             self.at_exit = Some(Box::new(self.take_snapshot()));
-        }
-    }
-
-    fn maker(&mut self, event: &Event) -> MakerId {
-        self.makers.id(Task { tid: event.tid, actor: event.actor })
-    }
-
-    fn level(&mut self, event: &Event, member: Member, level: Pages) {
-        let old = self.levels.set(member, level);
-        if member == Member::Swap {
-            return;
-        }
-        match old {
-            Some(old) => {
-                let maker = self.maker(event);
-                self.makers.moved(maker, old, level);
-            }
-            None => {
-                if let Some(base) = self
-                    .base
-                    .as_mut()
-                    .filter(|base| base.ledger.at == event.ts && base.ledger.levels.of(member).is_none())
-                {
-                    base.ledger.levels.set(member, level);
-                }
-            }
-        }
-        let rss = self.levels.resident();
-        if rss > self.peak.rss {
-            self.peak = Peak { rss, at: event.ts };
-        }
-    }
-
-    fn frame(&mut self, event: &Event, addr: Option<u64>, pfn: Pfn, order: u8, member: Member, level: Pages) {
-        self.level(event, member, level);
-        let maker = self.maker(event);
-        if order > MAX_ORDER || pfn.0.checked_add(base_pages(order)).is_none() {
-            return note(&mut self.anomalies, Oddity::OddFrame, event.ts, pfn.0);
-        }
-        let pages = base_pages(order);
-        let Some(addr) = addr else {
-            for index in 0..pages {
-                if self.unplaced.len() >= MAX_UNPLACED {
-                    break;
-                }
-                self.unplaced.insert(pfn.0.saturating_add(index), (maker, event.ts));
-            }
-            return;
-        };
-        let range = Range::of(addr, pages.saturating_mul(PAGE_BYTES));
-        if !addr.is_multiple_of(range.bytes().0) || range.bytes() != Pages(pages).bytes() {
-            note(&mut self.anomalies, Oddity::OddFrame, event.ts, addr);
-        }
-        if order == 0 {
-            self.mappings.grow_down(addr);
-        }
-        let stack = if event.actor.is_none() { self.stacks.of_fault(event.tid) } else { None };
-        let parts = if order == 0 { Vec::new() } else { self.mappings.covered(range) };
-        if member == Member::Shmem
-            && let Some(file) = self.mappings.at(addr).and_then(|mapping| mapping.file)
-        {
-            self.shmem_files.insert(file);
-        }
-        for index in 0..pages {
-            let offset = index.saturating_mul(PAGE_BYTES);
-            let (at, pfn) = (addr.saturating_add(offset), Pfn(pfn.0.saturating_add(index)));
-            if !parts.is_empty() && !parts.iter().any(|part| part.contains(at)) {
-                continue;
-            }
-            if self.resident.holder(pfn).is_some_and(|holder| holder != at) {
-                note(&mut self.anomalies, Oddity::FrameTwice, event.ts, pfn.0);
-                self.resident.free(pfn);
-            }
-            self.unplaced.remove(&pfn.0);
-            let page = Page { pfn: Some(pfn), file: member != Member::Anon, maker, stack, since: event.ts };
-            if !self.resident.insert(at, page) {
-                return note(&mut self.anomalies, Oddity::SetFull, event.ts, at);
-            }
-        }
-    }
-
-    fn free(&mut self, ts: Nanos, pfn: Pfn, order: u8) {
-        if order > MAX_ORDER || pfn.0.checked_add(base_pages(order)).is_none() {
-            return note(&mut self.anomalies, Oddity::OddFrame, ts, pfn.0);
-        }
-        for index in 0..base_pages(order) {
-            let pfn = Pfn(pfn.0.saturating_add(index));
-            self.unplaced.remove(&pfn.0);
-            self.resident.free(pfn);
         }
     }
 }

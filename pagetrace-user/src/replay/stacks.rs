@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use rangemap::RangeMap;
 
 use crate::event::{Body, Call, Event, FileId, Function, Place, StackId, StackOf};
-use crate::units::{Range, Tid};
+use crate::units::{Nanos, Range, Tid};
 
 /// Nodes of a trace that are kept.
 const MOST_NODES: usize = 1 << 22;
@@ -29,12 +29,19 @@ pub struct Told {
     pub stacks: u64,
 }
 
+/// A range was given back to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    pub at: Nanos,
+    pub stack: Option<StackId>,
+}
+
 /// What a thread did last.
 #[derive(Clone, Debug, Default)]
 struct Thread {
     fault: Option<StackId>,
     mapped: Option<Range>,
-    gave_back: Option<Range>,
+    gave_back: Option<(Range, Nanos)>,
 }
 
 /// What a trace says of stacks.
@@ -51,7 +58,7 @@ pub struct Stacks {
     /// Who mapped which range last.
     mapped: RangeMap<u64, StackId>,
     /// Who gave which range back last.
-    given_back: RangeMap<u64, StackId>,
+    given_back: RangeMap<u64, Given>,
 }
 
 impl Stacks {
@@ -74,15 +81,11 @@ impl Stacks {
             }
             Body::Protect { .. } | Body::Failed { .. } => self.called(event, None, None),
             Body::Stack { of, id } => self.stack(event.tid, *of, *id),
-            Body::StackNode { parent, place } => {
-                if self.nodes.len() < MOST_NODES {
-                    self.nodes.push(Node { parent: *parent, place: *place });
-                }
+            Body::StackNode { parent, place } if self.nodes.len() < MOST_NODES => {
+                self.nodes.push(Node { parent: *parent, place: *place });
             }
-            Body::Symbol { place, functions } => {
-                if self.names.len() < MOST_NODES {
-                    self.names.insert(*place, functions.clone());
-                }
+            Body::Symbol { place, functions } if self.names.len() < MOST_NODES => {
+                self.names.insert(*place, functions.clone());
             }
             Body::BuildId { file, id } => {
                 self.build_ids.insert(*file, id.clone());
@@ -106,15 +109,17 @@ impl Stacks {
         }
         self.calls.events = self.calls.events.saturating_add(1);
         let is_some = |range: &Range| range.start < range.end;
-        for range in mapped.iter().chain(&gave_back).filter(|range| is_some(range)) {
+        let (mapped, gave_back) = (mapped.filter(is_some), gave_back.filter(is_some));
+        if let Some(range) = mapped {
             // Whoever did it before did not do this.
+            self.mapped.remove(range.start..range.end);
             self.given_back.remove(range.start..range.end);
         }
-        if let Some(range) = mapped.filter(is_some) {
-            self.mapped.remove(range.start..range.end);
+        if let Some(range) = gave_back {
+            self.given_back.insert(range.start..range.end, Given { at: event.ts, stack: None });
         }
         let thread = self.threads.entry(event.tid).or_default();
-        (thread.mapped, thread.gave_back) = (mapped.filter(is_some), gave_back.filter(is_some));
+        (thread.mapped, thread.gave_back) = (mapped, gave_back.map(|range| (range, event.ts)));
     }
 
     fn stack(&mut self, tid: Tid, of: StackOf, id: StackId) {
@@ -131,8 +136,8 @@ impl Stacks {
                 if let Some(range) = thread.mapped.take() {
                     self.mapped.insert(range.start..range.end, id);
                 }
-                if let Some(range) = thread.gave_back.take() {
-                    self.given_back.insert(range.start..range.end, id);
+                if let Some((range, at)) = thread.gave_back.take() {
+                    self.given_back.insert(range.start..range.end, Given { at, stack: Some(id) });
                 }
             }
             StackOf::Heap | StackOf::Object => {}
@@ -173,9 +178,9 @@ impl Stacks {
         self.mapped.get(&addr).copied()
     }
 
-    /// Who gave an address back last.
+    /// When an address was given back last, and by whom.
     #[must_use]
-    pub fn giver(&self, addr: u64) -> Option<StackId> {
+    pub fn given_back(&self, addr: u64) -> Option<Given> {
         self.given_back.get(&addr).copied()
     }
 

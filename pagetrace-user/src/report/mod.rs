@@ -12,31 +12,15 @@ mod objects;
 mod text;
 mod wall;
 
-use std::io;
-
 use serde::Serialize;
 
 use crate::event::{Header, Probe};
+use crate::format::Outcome;
 use crate::format::go::GoFile;
-use crate::format::{Outcome, Trace};
 use crate::replay::State;
 
 pub use heap::{HeapLine, PLine};
 pub use objects::{CallLine, ObjectsLine};
-
-/// Folds all of a trace into its state.
-///
-/// # Errors
-/// When the source cannot be read. Damage is not an error: it is in the outcome.
-pub fn fold(reader: &mut impl Trace) -> io::Result<(State, Outcome)> {
-    let mut state = State::new();
-    while let Some(event) = reader.next_event()? {
-        state.apply(&event);
-    }
-    let outcome = reader.outcome();
-    state.finish(outcome.is_whole());
-    Ok((state, outcome))
-}
 
 /// All that a report says.
 #[derive(Clone, Debug, Serialize)]

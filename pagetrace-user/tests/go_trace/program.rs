@@ -114,7 +114,7 @@ fn what_cannot_be_exported_is_said_plainly() {
     fs::write(path("go.pt"), HELLO).unwrap();
     for (from, to, code, says) in [
         ("pages.pgt", "x.pt", 1, "it has no events of the heap layer, and 30 of other layers"),
-        ("go.pt", "x.svg", 2, "end the name with one of: .pt"),
+        ("go.pt", "x.zip", 2, "end the name with one of: .pt"),
         ("go.pt", "x", 2, "end the name with one of: .pt"),
         ("absent", "x.pt", 1, "cannot open"),
         ("go.pt", "not/there.pt", 1, "make its directory first"),

@@ -5,8 +5,8 @@
 #![allow(dead_code, reason = "no test crate needs all of it")]
 
 use pagetrace_user::event::{
-    Access, Actor, Body, Call, CallCount, Event, FileId, HeapAct, HeapRun, HeapState, Layer, LibraryId, Member, Object,
-    ObjectAct, ObjectCall, Scan, ScanKind, Span, SpanKind, Start, Who, Why,
+    Access, Actor, Body, Call, CallCount, Event, FileId, Function, HeapAct, HeapRun, HeapState, Layer, LibraryId,
+    Member, Object, ObjectAct, ObjectCall, Place, Scan, ScanKind, Span, SpanKind, StackId, StackOf, Start, Who, Why,
 };
 use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
@@ -157,6 +157,30 @@ fn object() -> BoxedStrategy<Body> {
     .boxed()
 }
 
+/// Any of the stack layer.
+fn stack() -> BoxedStrategy<Body> {
+    let id = || prop_oneof![6 => 0u32..40, 1 => any::<u32>()].prop_map(StackId);
+    let place = || {
+        prop_oneof![
+            6 => (0u32..4, number()).prop_map(|(file, offset)| Place::File { file: FileId(file), offset }),
+            2 => number().prop_map(Place::Address),
+            1 => Just(Place::Cut),
+        ]
+    };
+    let text = || prop_oneof![8 => "\\PC{0,12}", 1 => Just("ü".repeat(512))];
+    let function = (text(), text(), any::<u32>()).prop_map(|(name, file, line)| Function { name, file, line });
+    prop_oneof![
+        6 => (word(StackOf::ALL), id()).prop_map(|(of, id)| Body::Stack { of, id }),
+        4 => (prop_oneof![Just(None), id().prop_map(Some)], place())
+            .prop_map(|(parent, place)| Body::StackNode { parent, place }),
+        1 => (place(), proptest::collection::vec(function, 0..4))
+            .prop_map(|(place, functions)| Body::Symbol { place, functions }),
+        1 => (any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(file, id)| Body::BuildId { file: FileId(file), id }),
+    ]
+    .boxed()
+}
+
 /// Any of the task layer, and any from the recorder.
 fn other() -> BoxedStrategy<Body> {
     prop_oneof![
@@ -191,7 +215,7 @@ fn other() -> BoxedStrategy<Body> {
 
 /// Any event, at any time.
 pub fn any_event() -> impl Strategy<Value = Event> {
-    let body = prop_oneof![vma(), page(), page(), other(), heap(), object()];
+    let body = prop_oneof![vma(), page(), page(), other(), heap(), object(), stack()];
     let ts = prop_oneof![8 => 0u64..5000, 1 => any::<u64>()];
     let cpu = prop_oneof![8 => 0u16..3, 1 => any::<u16>()];
     let tid = prop_oneof![8 => 100u32..104, 1 => any::<u32>()];

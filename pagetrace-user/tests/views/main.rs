@@ -10,7 +10,8 @@ use pagetrace_user::dump::{Filter, dump, line};
 use pagetrace_user::event::{Event, Layer};
 use pagetrace_user::format::{Outcome, Reader};
 use pagetrace_user::replay::State;
-use pagetrace_user::report::{Report, fold};
+use pagetrace_user::replay::fold;
+use pagetrace_user::report::Report;
 
 fn dumped(bytes: &[u8], filter: &Filter, json: bool) -> (String, Outcome) {
     let mut out = Vec::new();

@@ -7,8 +7,9 @@ use pagetrace_user::event::{
     Access, Actor, Body, Call, Event, FileId, HeapAct, HeapRun, Layer, Member, Scan, ScanKind, Start, Why,
 };
 use pagetrace_user::format::Reader;
+use pagetrace_user::replay::fold;
 use pagetrace_user::replay::{Class, RESIDENT, State};
-use pagetrace_user::report::{Report, fold};
+use pagetrace_user::report::Report;
 use pagetrace_user::units::{Bytes, Comm, HEAP_PAGE_BYTES, HeapPages, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
 
 use crate::fixture;

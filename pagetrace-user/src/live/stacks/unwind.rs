@@ -68,7 +68,6 @@ pub struct ProcessStacks {
     /// The files that places of the tree are in, mapped still or not.
     files: BTreeMap<FileId, (String, Arc<CodeFile>)>,
     nodes: HashMap<(Option<StackId>, Place), StackId>,
-    next: u32,
     /// Stacks told, and those of them whose end is not known.
     pub told: u64,
     pub cut: u64,
@@ -144,13 +143,17 @@ impl ProcessStacks {
         }
         let mut at = None;
         for place in places.iter().rev() {
-            let next = StackId(self.next);
-            let id = *self.nodes.entry((at, *place)).or_insert(next);
-            if id == next {
-                node(at, *place);
-                // The numbers go on, but those beyond the bound are all the last one's.
-                self.next = self.next.saturating_add(1).min(MOST_NODES as u32);
-            }
+            let id = match self.nodes.get(&(at, *place)) {
+                Some(known) => *known,
+                // What is farther in of this stack is not told any more.
+                None if self.nodes.len() >= MOST_NODES => break,
+                None => {
+                    node(at, *place);
+                    let next = StackId(self.nodes.len() as u32);
+                    self.nodes.insert((at, *place), next);
+                    next
+                }
+            };
             at = Some(id);
         }
         self.places = places;

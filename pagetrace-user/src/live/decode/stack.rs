@@ -1,0 +1,21 @@
+//! Records of stacks.
+
+use pagetrace_common::record;
+
+use crate::event::StackOf;
+use crate::live::decode::What;
+
+/// The words of a stack: registers, what the tail is, what was mended.
+pub(super) fn stack(flags: u8, word: &dyn Fn(usize) -> u64) -> What {
+    let Ok(of) = StackOf::try_from(flags) else { return What::Unknown };
+    What::Stack {
+        of,
+        ip: word(0),
+        sp: word(1),
+        bp: word(2),
+        from: word(6),
+        is_walked: word(3) & record::STACK_ADDRESSES != 0,
+        is_whole: word(3) & record::STACK_IS_WHOLE != 0,
+        mended: (word(4) != 0).then_some((word(4), word(5))),
+    }
+}

@@ -1,0 +1,108 @@
+//! Frames that come and go, and the levels that tell of them.
+
+use super::anomaly::{Oddity, note};
+use super::levels::Task;
+use super::resident::{MakerId, Page};
+use super::tally::{MAX_ORDER, base_pages};
+use super::{MAX_UNPLACED, Peak, State};
+use crate::event::{Event, Member};
+use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
+
+impl State {
+    pub(super) fn maker(&mut self, event: &Event) -> MakerId {
+        self.makers.id(Task { tid: event.tid, actor: event.actor })
+    }
+
+    pub(super) fn level(&mut self, event: &Event, member: Member, level: Pages) {
+        let old = self.levels.set(member, level);
+        if member == Member::Swap {
+            return;
+        }
+        match old {
+            Some(old) => {
+                let maker = self.maker(event);
+                self.makers.moved(maker, old, level);
+            }
+            None => {
+                if let Some(base) = self
+                    .base
+                    .as_mut()
+                    .filter(|base| base.ledger.at == event.ts && base.ledger.levels.of(member).is_none())
+                {
+                    base.ledger.levels.set(member, level);
+                }
+            }
+        }
+        let rss = self.levels.resident();
+        if rss > self.peak.rss {
+            self.peak = Peak { rss, at: event.ts };
+        }
+    }
+
+    pub(super) fn frame(
+        &mut self,
+        event: &Event,
+        addr: Option<u64>,
+        pfn: Pfn,
+        order: u8,
+        member: Member,
+        level: Pages,
+    ) {
+        self.level(event, member, level);
+        let maker = self.maker(event);
+        if order > MAX_ORDER || pfn.0.checked_add(base_pages(order)).is_none() {
+            return note(&mut self.anomalies, Oddity::OddFrame, event.ts, pfn.0);
+        }
+        let pages = base_pages(order);
+        let Some(addr) = addr else {
+            for index in 0..pages {
+                if self.unplaced.len() >= MAX_UNPLACED {
+                    break;
+                }
+                self.unplaced.insert(pfn.0.saturating_add(index), (maker, event.ts));
+            }
+            return;
+        };
+        let range = Range::of(addr, pages.saturating_mul(PAGE_BYTES));
+        if !addr.is_multiple_of(range.bytes().0) || range.bytes() != Pages(pages).bytes() {
+            note(&mut self.anomalies, Oddity::OddFrame, event.ts, addr);
+        }
+        if order == 0 {
+            self.mappings.grow_down(addr);
+        }
+        let stack = if event.actor.is_none() { self.stacks.of_fault(event.tid) } else { None };
+        let parts = if order == 0 { Vec::new() } else { self.mappings.covered(range) };
+        if member == Member::Shmem
+            && let Some(file) = self.mappings.at(addr).and_then(|mapping| mapping.file)
+        {
+            self.shmem_files.insert(file);
+        }
+        for index in 0..pages {
+            let offset = index.saturating_mul(PAGE_BYTES);
+            let (at, pfn) = (addr.saturating_add(offset), Pfn(pfn.0.saturating_add(index)));
+            if !parts.is_empty() && !parts.iter().any(|part| part.contains(at)) {
+                continue;
+            }
+            if self.resident.holder(pfn).is_some_and(|holder| holder != at) {
+                note(&mut self.anomalies, Oddity::FrameTwice, event.ts, pfn.0);
+                self.resident.free(pfn);
+            }
+            self.unplaced.remove(&pfn.0);
+            let page = Page { pfn: Some(pfn), file: member != Member::Anon, maker, stack, since: event.ts };
+            if !self.resident.insert(at, page) {
+                return note(&mut self.anomalies, Oddity::SetFull, event.ts, at);
+            }
+        }
+    }
+
+    pub(super) fn free(&mut self, ts: Nanos, pfn: Pfn, order: u8) {
+        if order > MAX_ORDER || pfn.0.checked_add(base_pages(order)).is_none() {
+            return note(&mut self.anomalies, Oddity::OddFrame, ts, pfn.0);
+        }
+        for index in 0..base_pages(order) {
+            let pfn = Pfn(pfn.0.saturating_add(index));
+            self.unplaced.remove(&pfn.0);
+            self.resident.free(pfn);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Weighted stacks: which calls stand behind memory, or behind what happened to it.
+//!
+//! A [`Profile`] is a function of the state alone. What is resident is told whole: memory without a stack stands under a
+//! word in brackets that says why, so that the samples of [`Of::Resident`] and [`Of::Mapped`] add up to the page set.
+//!
+//! *Units.* Bytes for memory, times for faults.
+
+mod labels;
+mod text;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use serde::Serialize;
+
+use crate::event::{Body, StackId};
+use crate::format::{Outcome, Trace};
+use crate::replay::State;
+use crate::replay::resident::{MakerId, Page};
+use crate::units::{Nanos, PAGE_BYTES};
+
+pub use labels::Frame;
+use labels::Labels;
+
+/// What is weighed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Of {
+    /// Resident memory, by who touched it first.
+    Resident,
+    /// Resident memory, by who mapped the range.
+    Mapped,
+    /// Resident memory, by who mapped the range and, within that, who touched it first.
+    Both,
+    /// Resident memory that had been given back to the kernel, by who gave it back and, within that, who brought it back.
+    Returned,
+    /// Page faults.
+    Faults,
+}
+
+impl Of {
+    /// Every one, with its word on the command line.
+    pub const ALL: [(&'static str, Of); 5] = [
+        ("resident", Of::Resident),
+        ("mapped", Of::Mapped),
+        ("both", Of::Both),
+        ("returned", Of::Returned),
+        ("faults", Of::Faults),
+    ];
+
+    /// Its word on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Of::ALL.iter().find(|(_, of)| *of == self).map_or("", |(word, _)| word)
+    }
+
+    /// What a title says.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Of::Resident => "Resident memory, by the stack that touched it first",
+            Of::Mapped => "Resident memory, by the stack that mapped it",
+            Of::Both => "Resident memory, by the stack that mapped it and the one that touched it first",
+            Of::Returned => "Memory that had been given back and is resident again, by the stack that gave it back",
+            Of::Faults => "Page faults, by stack",
+        }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        if self == Of::Faults { "count" } else { "bytes" }
+    }
+}
+
+/// One stack and its weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    pub value: u64,
+    /// Indices into the profile's frames, the outermost first.
+    pub frames: Vec<usize>,
+}
+
+/// Stacks, the heaviest first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Profile {
+    pub title: &'static str,
+    pub unit: &'static str,
+    pub total: u64,
+    /// Events of the kind that stand behind it, and those of them whose stack was recorded: the others are charged to
+    /// the one before them of the same thread.
+    pub events: u64,
+    pub events_with_stack: u64,
+    pub frames: Vec<Frame>,
+    pub samples: Vec<Sample>,
+}
+
+/// What one sample's frames are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Part {
+    Stack(StackId),
+    /// No stack, for this reason.
+    Word(Word),
+    /// Another task did it.
+    Other(MakerId),
+    /// Between who made the room and who filled it.
+    TouchedBy,
+    BroughtBackBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Word {
+    BeforeTheRecording,
+    PagesOfFiles,
+    NoStack,
+}
+
+/// What stands behind how much; names come later in a trace than what they name.
+type Weights = HashMap<Vec<Part>, u64>;
+
+/// Folds all of a trace, and weighs what there is at `at`; else at the end, or just before the process's.
+///
+/// # Errors
+/// When the source cannot be read. Damage is not an error: it is in the outcome.
+pub fn weigh(trace: &mut impl Trace, of: Of, at: Option<Nanos>) -> io::Result<(State, Profile, Outcome)> {
+    let mut state = State::new();
+    let mut weights: Option<Weights> = None;
+    while let Some(event) = trace.next_event()? {
+        let is_over = match at {
+            Some(at) => event.ts > at,
+            None => !state.ended() && matches!(event.body, Body::Exit { .. } | Body::MmGone),
+        };
+        if at.is_none() && matches!(event.body, Body::Exec { .. }) {
+            // It did not end after all.
+            weights = None;
+        }
+        if is_over && weights.is_none() && of != Of::Faults {
+            weights = Some(weights_of(&state, of));
+        }
+        state.apply(&event);
+    }
+    let outcome = trace.outcome();
+    state.finish(outcome.is_whole());
+    let weights = weights.unwrap_or_else(|| weights_of(&state, of));
+    let profile = Profile::new(&state, of, weights);
+    Ok((state, profile, outcome))
+}
+
+fn weights_of(state: &State, of: Of) -> Weights {
+    let mut weights = Weights::new();
+    if of == Of::Faults {
+        for (stack, count) in state.stacks().by_fault() {
+            weights.insert(vec![Part::Stack(stack)], count);
+        }
+    } else {
+        for (addr, page) in state.resident().iter() {
+            if let Some(parts) = parts_of(state, of, addr, page) {
+                let weight = weights.entry(parts).or_default();
+                *weight = weight.saturating_add(PAGE_BYTES);
+            }
+        }
+    }
+    weights
+}
+
+impl Profile {
+    fn new(state: &State, of: Of, weights: Weights) -> Profile {
+        let mut labels = Labels::new(state);
+        // Two stacks may have the same names: one line of a loop's, for instance.
+        let mut samples: BTreeMap<Vec<usize>, u64> = BTreeMap::new();
+        for (parts, weight) in weights {
+            let frames = parts.iter().flat_map(|part| labels.frames_of(*part)).collect();
+            let sum = samples.entry(frames).or_default();
+            *sum = sum.saturating_add(weight);
+        }
+        let mut samples: Vec<Sample> = samples.into_iter().map(|(frames, value)| Sample { value, frames }).collect();
+        let frames = labels.sorted(&mut samples);
+        samples.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.frames.cmp(&b.frames)));
+        let told = if matches!(of, Of::Mapped) { state.stacks().calls() } else { state.stacks().faults() };
+        Profile {
+            title: of.title(),
+            unit: of.unit(),
+            total: samples.iter().map(|sample| sample.value).fold(0, u64::saturating_add),
+            events: told.events,
+            events_with_stack: told.stacks,
+            frames,
+            samples,
+        }
+    }
+
+    /// The frames of a sample, the outermost first.
+    pub fn frames_of<'a>(&'a self, sample: &'a Sample) -> impl DoubleEndedIterator<Item = &'a Frame> {
+        sample.frames.iter().filter_map(|index| self.frames.get(*index))
+    }
+
+    /// One line a stack, as flame graph tools read it: frames from the outermost on with `;` between them, and the weight.
+    #[must_use]
+    pub fn folded(&self) -> String {
+        let mut lines: Vec<String> = self
+            .samples
+            .iter()
+            .map(|sample| {
+                let names: Vec<String> =
+                    self.frames_of(sample).map(|frame| frame.name.replace([';', '\n'], ":")).collect();
+                format!("{} {}\n", names.join(";"), sample.value)
+            })
+            .collect();
+        lines.sort_unstable();
+        lines.concat()
+    }
+
+    /// As JSON, for programs.
+    #[must_use]
+    pub fn json(&self) -> String {
+        // SANITY: numbers, texts and lists of them always serialize.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What a resident page's stack is made of; `None`: it does not count.
+fn parts_of(state: &State, of: Of, addr: u64, page: Page) -> Option<Vec<Part>> {
+    let stacks = state.stacks();
+    let mapper = || stacks.mapper(addr).map_or(Part::Word(Word::BeforeTheRecording), Part::Stack);
+    Some(match of {
+        Of::Resident | Of::Faults => vec![toucher(state, page)],
+        Of::Mapped => vec![mapper()],
+        Of::Both => vec![mapper(), Part::TouchedBy, toucher(state, page)],
+        Of::Returned => {
+            let given = stacks.given_back(addr).filter(|given| given.at < page.since)?;
+            let giver = given.stack.map_or(Part::Word(Word::NoStack), Part::Stack);
+            vec![giver, Part::BroughtBackBy, toucher(state, page)]
+        }
+    })
+}
+
+/// Who made a page resident.
+fn toucher(state: &State, page: Page) -> Part {
+    if let Some(stack) = page.stack {
+        return Part::Stack(stack);
+    }
+    let maker = state.makers().all().get(page.maker.0 as usize);
+    match maker {
+        Some(maker) if maker.task.actor.is_some() => Part::Other(page.maker),
+        _ if page.maker == MakerId(0) && page.file => Part::Word(Word::PagesOfFiles),
+        _ if page.maker == MakerId(0) => Part::Word(Word::BeforeTheRecording),
+        _ => Part::Word(Word::NoStack),
+    }
+}
