@@ -97,8 +97,8 @@ pub fn file(events: &[Event], trailer: Option<&Trailer>) -> Vec<u8> {
 
 /// Collects events, each a microsecond after the one before; a reading's rows share its time.
 #[derive(Default)]
-struct Script {
-    events: Vec<Event>,
+pub struct Script {
+    pub events: Vec<Event>,
     now: u64,
 }
 
@@ -110,23 +110,23 @@ impl Script {
         self.events.push(Event { ts: Nanos(T0 + self.now), cpu, tid: Tid(tid), actor, body });
     }
 
-    fn own(&mut self, body: Body) {
+    pub fn own(&mut self, body: Body) {
         self.add(0, None, body);
     }
 
-    fn main(&mut self, body: Body) {
+    pub fn main(&mut self, body: Body) {
         self.add(MAIN, None, body);
     }
 
-    fn worker(&mut self, body: Body) {
+    pub fn worker(&mut self, body: Body) {
         self.add(WORKER, None, body);
     }
 
-    fn other(&mut self, comm: &str, tid: u32, body: Body) {
+    pub fn other(&mut self, comm: &str, tid: u32, body: Body) {
         self.add(tid, Some(Actor { tgid: Pid(tid), comm: Comm::of(comm) }), body);
     }
 
-    fn began(&self) -> Nanos {
+    pub fn began(&self) -> Nanos {
         Nanos(T0 + self.now + 900_000)
     }
 
@@ -165,15 +165,15 @@ impl Script {
     }
 }
 
-fn pages(start: u64, pages: u64) -> Range {
+pub fn pages(start: u64, pages: u64) -> Range {
     Range::of(start, pages * PAGE_BYTES)
 }
 
-fn rss(member: Member, level: u64) -> Body {
+pub fn rss(member: Member, level: u64) -> Body {
     Body::Rss { member, level: Pages(level) }
 }
 
-fn frame(addr: u64, pfn: u64, order: u8, level: u64) -> Body {
+pub fn frame(addr: u64, pfn: u64, order: u8, level: u64) -> Body {
     Body::Frame { addr: Some(addr), pfn: Pfn(pfn), order, member: Member::Anon, level: Pages(level) }
 }
 

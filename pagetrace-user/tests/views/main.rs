@@ -4,6 +4,7 @@
 mod fixture;
 mod program;
 mod properties;
+mod stacked;
 
 use pagetrace_user::check::check;
 use pagetrace_user::dump::{Filter, dump, line};
@@ -143,6 +144,7 @@ fn filters_keep_header_and_trailer() {
     let mut shown = kinds(Filter::default());
     shown.extend(lines(&fixture::page_heap(), &Filter::default()));
     shown.extend(lines(&fixture::objects(), &Filter::default()));
+    shown.extend(lines(&stacked::trace(), &Filter::default()));
     for kind in line::KINDS.iter().filter(|kind| !["exec", "exit", "mm_gone"].contains(kind)) {
         assert!(shown.iter().any(|line| line.ends_with(&format!("/{kind}"))), "{kind}");
     }
