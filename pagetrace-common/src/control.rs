@@ -227,7 +227,7 @@ pub const COUNTER_WORDS: usize = LAYERS * COLUMNS;
 pub mod stack_way {
     /// The memory of the stack is copied, and unwound by the recorder. So it is where there is no row.
     pub const COPY: u32 = 0;
-    /// The kernel follows the frame pointers.
+    /// In the program's own code the kernel follows the frame pointers; elsewhere it is as above.
     pub const FRAME_POINTERS: u32 = 1;
 }
 

@@ -36,6 +36,10 @@ fn fault(ctx: &RawTracePointContext, mode: u8) {
     if addr >> 63 != 0 {
         return hook.filter(LAYER_PAGE);
     }
+    // The kernel only looks whether memory is there, on behalf of a tracer for instance: nothing will come of it.
+    if mode != 0 && task::only_looks() {
+        return hook.filter(LAYER_PAGE);
+    }
     let Some(owner) = owner::find(task::current_mm()) else { return hook.filter(LAYER_PAGE) };
     let code: u64 = ctx.arg(2);
     if let Some(thread) = owner::thread(bpf_get_current_pid_tgid() as u32) {

@@ -3,7 +3,8 @@
 //! *Which.* As many as the pause between two of one CPU allows ([`word::STACK_PAUSE`]), and only while its ring is mostly
 //! empty: what a stack needs is never missing for an event. The others count as filtered.
 //! *How.* Programs rarely keep frame pointers: the memory from the stack pointer on is copied, as far as it is there, and
-//! the recorder unwinds it. Where all code keeps them (Go), the kernel follows them instead.
+//! the recorder unwinds it. Where a program's own code keeps them (Go), the kernel follows them instead, from one stack to
+//! the next.
 
 use core::{arch::asm, ffi::c_void};
 
@@ -89,7 +90,7 @@ pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: Place) {
     let way = unsafe { WAYS.get(tgid) }.copied().unwrap_or(stack_way::COPY);
     let head = hook.head(record::STACK, of, owner);
     let fixed = [place.ip, place.sp, place.bp, 0, 0, 0, place.sp];
-    let is_in = if way == stack_way::FRAME_POINTERS {
+    let is_in = if way == stack_way::FRAME_POINTERS && is_in_program(place.ip) {
         put_addresses(cpu, ctx, head, fixed)
     } else {
         put_copy(cpu, head, fixed)
@@ -125,6 +126,15 @@ fn has_room(cpu: u32) -> bool {
         }
         None => false,
     }
+}
+
+/// Whether an instruction is in the program's own file.
+#[inline(always)]
+fn is_in_program(ip: u64) -> bool {
+    let mm = task::current_mm();
+    let (start, end): (u64, u64) =
+        (task::read(mm + layout::MM_START_CODE.load()), task::read(mm + layout::MM_END_CODE.load()));
+    start <= ip && ip < end
 }
 
 #[inline(always)]

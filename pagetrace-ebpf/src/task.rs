@@ -69,6 +69,13 @@ pub fn is_in_exception() -> bool {
     saved_register(layout::REGS_ORIG_AX.load()) as i64 == -1
 }
 
+/// Whether the running thread's faults are not handled for the moment (`pagefault_disable`).
+#[inline(always)]
+pub fn only_looks() -> bool {
+    let disabled: u32 = read(current() as u64 + layout::TASK_PAGEFAULT_DISABLED.load());
+    disabled != 0
+}
+
 /// The open file behind a descriptor of the running task; 0: none.
 #[inline(always)]
 pub fn file_of(fd: u32) -> u64 {

@@ -30,8 +30,6 @@ pub struct Attached {
     pub offsets: Option<GoOffsets>,
     /// Where its scheduler keeps the list of its Ps.
     pub all_ps: AllPs,
-    /// Nothing but Go's own code is in the program.
-    pub is_static: bool,
     /// Each point, attached or not.
     pub probes: Vec<Probe>,
     /// What there is to say, for the header and for whoever started the recording.
@@ -136,7 +134,7 @@ fn attach(kernel: &mut Kernel, target: &Target, plan: &GoPlan) -> Result<Attache
     let cost = if stepped == 0 { "all emulated".to_owned() } else { format!("{stepped} single-stepped") };
     let note = format!("the page heap of {} is recorded at {attached} points, {cost}", plan.version);
     let all_ps = AllPs { entry: plan.entry.0, places: plan.all_ps.iter().map(|place| place.0).collect() };
-    Ok(Attached { offsets: Some(offsets), all_ps, is_static: plan.is_static, probes, note })
+    Ok(Attached { offsets: Some(offsets), all_ps, probes, note })
 }
 
 fn layout_of(offsets: &GoOffsets) -> HeapLayout {

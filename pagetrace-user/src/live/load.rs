@@ -241,7 +241,7 @@ impl Kernel {
         Ok(row)
     }
 
-    /// Chooses how stacks of a process's threads are told: all of its code keeps frame pointers, or may not.
+    /// Chooses how stacks of a process's threads are told: its program's code keeps frame pointers, or may not.
     pub fn has_frame_pointers(&mut self, pid: Pid, has: bool) {
         // Without a row stacks are copied, which does for all.
         let _ = if has { self.ways.insert(pid.0, stack_way::FRAME_POINTERS, 0) } else { self.ways.remove(&pid.0) };

@@ -109,8 +109,6 @@ pub struct GoPlan {
     pub offsets: Result<GoOffsets, Unverified>,
     pub points: Vec<Point>,
     pub missing: Vec<Missing>,
-    /// Whether the program loads no libraries.
-    pub is_static: bool,
     /// Where the program begins.
     pub entry: Address,
     /// Variables of the program, one of which is the list of its Ps; none when that cannot be told.
@@ -191,7 +189,6 @@ pub fn plan_of(elf: &Elf) -> Result<Option<GoPlan>, SymbolError> {
         race,
         points,
         missing,
-        is_static: elf.interpreter()?.is_none(),
         entry: elf.entry,
         all_ps: all_ps.unwrap_or_default(),
     }))

@@ -23,9 +23,7 @@ impl Capture {
             target.heap.due = (!is_whole).then_some(Why::Start);
             target.heap.attached = found.map(|found| found.attached);
             target.heap.is_go = target.heap.attached.is_some();
-            // Go's own code keeps frame pointers; what it is linked with may not.
-            let only_go = target.heap.attached.as_ref().is_some_and(|attached| attached.is_static);
-            self.kernel.has_frame_pointers(target.identity.pid, only_go);
+            self.kernel.has_frame_pointers(target.identity.pid, target.heap.is_go);
             self.attend_objects(index);
         }
         for index in std::mem::take(&mut self.route.to_look_at) {
