@@ -31,6 +31,8 @@ use crate::{
 const PAGE_BYTES: u64 = 4096;
 /// Pages below a stack that one function may reach into at once.
 const NEW_PAGES: u64 = 16;
+/// Pages in a row that are not there before that is taken for the end of a stack.
+const MOST_MISSING: u64 = 3;
 const MOST_BYTES: u64 = STACK_WORDS as u64 * 8;
 /// Words of the longest row of addresses: as many as the kernel follows at most.
 const ADDRESS_WORDS: usize = 127;
@@ -174,9 +176,18 @@ fn put_copy(cpu: u32, head: [u64; 2], mut fixed: [u64; 7]) -> bool {
         from = (from | (PAGE_BYTES - 1)) + 1;
     }
     fixed[6] = from;
-    let (bytes, is_whole) = reach(from);
+    let Reach { bytes, is_whole, has_holes } = reach(from);
     if is_whole {
         fixed[3] = STACK_IS_WHOLE;
+    }
+    if has_holes {
+        return if bytes <= 4 << 10 {
+            copy_pieces::<{ (8 << 10) / 8 }>(cpu, head, fixed, bytes)
+        } else if bytes <= 12 << 10 {
+            copy_pieces::<{ (16 << 10) / 8 }>(cpu, head, fixed, bytes)
+        } else {
+            copy_pieces::<STACK_WORDS>(cpu, head, fixed, bytes)
+        };
     }
     if bytes <= 2 << 10 {
         copy::<{ (2 << 10) / 8 }>(cpu, head, fixed, bytes)
@@ -191,22 +202,41 @@ fn put_copy(cpu: u32, head: [u64; 2], mut fixed: [u64; 7]) -> bool {
     }
 }
 
-/// Bytes of the stack from there on: up to where the process's first stack began, to a page that is not there,
-/// or as many as are copied at most. And whether it is the first of these.
+/// What there is of a stack from some address on.
+struct Reach {
+    bytes: u64,
+    /// It ends where the process's first stack began.
+    is_whole: bool,
+    /// Some of its pages are not there: a function has room that it did not use yet.
+    has_holes: bool,
+}
+
+/// Looks up to where the process's first stack began, to where several pages are not there, or as far as is copied at most.
 #[inline(always)]
-fn reach(from: u64) -> (u64, bool) {
+fn reach(from: u64) -> Reach {
     let start: u64 = task::read(task::current_mm() + layout::MM_START_STACK.load());
     let is_first = from < start && start - from <= FIRST_STACK_BYTES;
     let top = if is_first { start } else { u64::MAX };
-    let mut end = (from | (PAGE_BYTES - 1)) + 1;
+    let mut at = (from | (PAGE_BYTES - 1)) + 1;
+    let mut end = at;
+    let (mut missing, mut has_holes) = (0, false);
     for _ in 0..MOST_BYTES / PAGE_BYTES {
-        if end >= top || end - from >= MOST_BYTES || registers::word(end).is_none() {
+        if at >= top || missing > MOST_MISSING {
             break;
         }
-        end += PAGE_BYTES;
+        let is_there = registers::word(at).is_some();
+        at += PAGE_BYTES;
+        if is_there {
+            has_holes |= missing > 0;
+            (end, missing) = (at, 0);
+        } else {
+            missing += 1;
+        }
     }
     let bytes = if end < top { end - from } else { top - from };
-    if bytes < MOST_BYTES { (bytes, end >= top) } else { (MOST_BYTES, false) }
+    // In pieces, the last one needs room for a whole page.
+    let most = if has_holes { MOST_BYTES - PAGE_BYTES } else { MOST_BYTES };
+    Reach { bytes: if bytes < most { bytes } else { most }, is_whole: end >= top && bytes <= most, has_holes }
 }
 
 #[inline(always)]
@@ -225,6 +255,45 @@ fn copy<const TAIL: usize>(cpu: u32, head: [u64; 2], mut fixed: [u64; 7], bytes:
         (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
         let failed = bpf_probe_read_user((&raw mut (*at).tail).cast(), bytes as u32, fixed[6] as *const c_void);
         fixed[3] = if failed == 0 { fixed[3] | bytes } else { 0 };
+        (*at).fixed = fixed;
+    }
+    entry.submit(layout::SUBMIT_FLAGS.load());
+    true
+}
+
+/// The same, page by page: zeros stand for those that are not there. `bytes` are at least a page less than the space.
+#[inline(always)]
+fn copy_pieces<const TAIL: usize>(cpu: u32, head: [u64; 2], mut fixed: [u64; 7], bytes: u64) -> bool {
+    let Some(ring) = RINGS.get(cpu) else { return false };
+    let Some(mut entry) = ring.reserve_untyped::<Record<TAIL>>(0) else { return false };
+    let at = entry.as_mut_ptr();
+    let from = fixed[6];
+    let mut done = 0;
+    for _ in 0..=TAIL as u64 * 8 / PAGE_BYTES {
+        // As in `copy`: what the verifier has to see.
+        let mut place = done;
+        let left = bytes - done;
+        let to_page_end = PAGE_BYTES - ((from + done) & (PAGE_BYTES - 1));
+        let mut piece = if left < to_page_end { left } else { to_page_end };
+        // SAFETY: arithmetic.
+        unsafe {
+            asm!("if {place} <= {most} goto +1", "{place} = {most}", place = inout(reg) place, most = const TAIL * 8 - 4096);
+            asm!("if {piece} <= 4096 goto +1", "{piece} = 4096", piece = inout(reg) piece);
+        }
+        // SAFETY: a place in the tail with room for a page.
+        unsafe {
+            let to = (&raw mut (*at).tail).cast::<u8>().add(place as usize);
+            bpf_probe_read_user(to.cast(), piece as u32, (from + done) as *const c_void);
+        }
+        done += piece;
+        if done >= bytes {
+            break;
+        }
+    }
+    fixed[3] |= done;
+    // SAFETY: the reserved space has the alignment and the size of the record.
+    unsafe {
+        (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
         (*at).fixed = fixed;
     }
     entry.submit(layout::SUBMIT_FLAGS.load());

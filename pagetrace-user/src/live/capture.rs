@@ -31,6 +31,8 @@ use crate::units::Nanos;
 
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 const IDLE_PAUSE: Duration = Duration::from_millis(20);
+/// How long after a process came into view the pauses stay short.
+const YOUTH: Nanos = Nanos(200_000_000);
 /// How often files are made and blocks closed: a crash costs at most this and a pause.
 const HOUSE_PERIOD: Nanos = Nanos(40_000_000);
 /// How often counters are looked at.
@@ -170,7 +172,9 @@ impl Capture {
                 continue;
             }
             // Reading a ring while it is written costs the writer too: better seldom and much than often and little.
-            pause = if any { BUSY_PAUSE } else { (pause * 2).min(IDLE_PAUSE) };
+            // Who came just now may be gone soon, and then nobody can tell any more what its code was.
+            let is_young = now.since(self.route.last_came) < YOUTH;
+            pause = if any || is_young { BUSY_PAUSE } else { (pause * 2).min(IDLE_PAUSE) };
             std::thread::sleep(pause);
             any = false;
             woke = Instant::now();

@@ -71,6 +71,8 @@ pub struct Route {
     pub to_look_at: BTreeSet<u32>,
     /// Processes that run another program, and the number of the address space that they had before.
     pub replaced: Vec<(u32, u32)>,
+    /// When a process came into view last.
+    pub last_came: Nanos,
     /// What went wrong and costs no more than what it says.
     pub notes: Vec<String>,
     /// What has to be said at once.
@@ -105,6 +107,7 @@ impl Route {
             to_attend: Vec::new(),
             to_look_at: BTreeSet::new(),
             replaced: Vec::new(),
+            last_came: Nanos(0),
             notes: Vec::new(),
             warnings: Vec::new(),
             finished: Vec::new(),
@@ -196,6 +199,7 @@ impl Route {
 
     fn introduce(&mut self, ts: Nanos, record: &Decoded, identity: Identity, new: Introduced) {
         self.last = None;
+        self.last_came = ts;
         let parent = self.verdicts.get(&new.parent).copied();
         let admitted = self.rule.admits(identity.pid, new.comm, parent);
         if self.verdicts.len() >= CACHE_LIMIT {

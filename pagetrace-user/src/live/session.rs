@@ -287,6 +287,7 @@ impl Work {
             if let Some(file) = words.first().and_then(|name| process::file_of(name)) {
                 let kernel = &mut capture.kernel;
                 let is_go = capture.heaps.of_program(kernel, &file).is_some();
+                kernel.has_frame_pointers(stopped.pid(), is_go);
                 if !is_go && self.options.objects.is_some() {
                     kernel.take_returns(stopped.pid(), None)?;
                 }
@@ -294,6 +295,7 @@ impl Work {
             }
             // Only now: the walk must not take the stage that becomes the program for the program.
             capture.route.started = Some((stopped.pid(), stopped.program()));
+            capture.route.last_came = clock::now();
             return capture.kernel.want(stopped.pid());
         }
         if let Select::Pids(pids) = select

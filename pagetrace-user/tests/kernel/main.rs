@@ -59,6 +59,8 @@ mod go_heap;
 
 mod objects;
 
+mod stacks;
+
 mod container;
 
 mod go_traces;
