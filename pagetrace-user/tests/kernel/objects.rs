@@ -1,10 +1,12 @@
 //! Objects: every call of an allocator's functions, counted as a library counts them that stands between the program
 //! and its allocator (`count_objects.c`), and what lives as the program itself knows it.
 //!
-//! *Programs.* `objects.c` and `operators.cc` call everything; Debian's perl and sqlite3 are real ones. *Allocators.* glibc,
+//! *Programs.* `objects.c` and `operators.cc` call everything; Debian's perl and sqlite3 are real ones, and cargo ([`rust`]). *Allocators.* glibc,
 //! musl in a static program, and jemalloc, tcmalloc and mimalloc put before the program.
 //! *Same call.* Some allocators have one function under several names; so calls are compared by what they do: those
 //! that give memory, and those that take it back.
+
+mod rust;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
