@@ -332,6 +332,25 @@ fn a_process_that_runs_already() {
     target.finish();
 }
 
+/// The verifier gives up after a million; another compiler or kernel may take more of them than these.
+#[test]
+fn instructions_that_the_verifier_follows() {
+    let stage = Stage::enter("objects_verified");
+    let target = Target::run(Command::new(objects()).arg("attach")).ready();
+    let recorder = Recorder::start(stage.path(), ["--objects", "--pid", &target.pid().to_string()]);
+    let programs = std::fs::read_dir(format!("/proc/{}/fdinfo", recorder.pid())).unwrap();
+    let followed = programs.filter_map(|program| {
+        let info = std::fs::read_to_string(program.unwrap().path()).ok()?;
+        let line = info.lines().find_map(|line| line.strip_prefix("verified_insns:"))?;
+        Some(line.trim().parse::<u64>().unwrap())
+    });
+    let most = followed.max().unwrap();
+    println!("{most} at most");
+    assert!(most < 250_000, "{most}");
+    recorder.interrupt();
+    target.kill();
+}
+
 /// What samples say of a known number of bytes: within four standard errors of it, and as often above as below.
 ///
 /// `PAGETRACE_SAMPLINGS` has it run as often as that; then their mean is within 2 % of the truth.
