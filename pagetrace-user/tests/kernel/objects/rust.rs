@@ -1,8 +1,9 @@
 //! Rust programs, whose standard library asks glibc (or what is put before it) for memory: `leaks.rs`, and the cargo
 //! that builds these tests.
 //!
-//! Of the toolchain's programs that is the one with std's own allocator. rustc brings its `malloc` with it, in the
-//! program itself: no library comes before that, so that there is nothing to compare with.
+//! Of the toolchain's programs that is the one with std's own allocator. rustup's rustc has jemalloc in the program
+//! itself: no library comes before that and counts. So of rustc only this is tested, that each object which it gives
+//! back, it was seen to be given.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,12 +15,16 @@ use crate::stage::Stage;
 
 const CARGO: &str = env!("CARGO");
 
+fn rustc() -> PathBuf {
+    Path::new(CARGO).with_file_name("rustc")
+}
+
 fn leaks() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
     std::fs::create_dir_all(&directory).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/leaks.rs");
     let program = directory.join("leaks");
-    let mut command = Command::new(Path::new(CARGO).with_file_name("rustc"));
+    let mut command = Command::new(rustc());
     let made = command.args(["-O", "--edition=2024", "-o"]).args([&program, &source]).output().unwrap();
     assert!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
     program
@@ -73,4 +78,13 @@ fn calls_of_cargo() {
         assert!(found["malloc"].0 > 10_000, "{found:?}");
         check_trust(&report);
     }
+}
+
+#[test]
+fn objects_of_rustc() {
+    let stage = Stage::enter("objects_rustc");
+    let (report, _) = recorded(&stage, "", &["--sample", "0"], &[rustc().to_str().unwrap(), "--print", "cfg"]);
+    let (given, _, taken) = by_act(&calls_of(&report));
+    assert!(given > 1000 && taken > 1000, "{}", report["objects"]);
+    check_trust(&report);
 }
