@@ -19,6 +19,9 @@ mod old_tables;
 #[path = "symbols/elf_symbols.rs"]
 mod elf_symbols;
 
+#[path = "symbols/lies.rs"]
+mod lies;
+
 #[path = "symbols/hostile.rs"]
 mod hostile;
 

@@ -4,6 +4,7 @@
 //! every attach point is live and the child's number is known to them, it goes on.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command};
 
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, set_parent_process_death_signal, waitpid};
@@ -15,6 +16,21 @@ use crate::units::Pid;
 /// The hidden first argument that makes this program run [`stage`].
 pub const STAGE: &str = "__exec";
 
+/// Whether these words name a program, which can be told before anything is loaded for it.
+///
+/// *Errors.* Exit code 3 when they do not.
+pub fn check(words: &[String]) -> Result<(), Failure> {
+    let name = name_of(words);
+    if find_program(name).is_some() {
+        Ok(())
+    } else if Path::new(name).exists() {
+        let fix = format!("chmod +x {name}, or name what runs it, as in -- python3 {name}");
+        Err(Failure::new(Code::NoTarget, format!("cannot run {name}"), "it is not an executable file", fix))
+    } else {
+        Err(cannot_run(name, "there is no such program".to_owned()))
+    }
+}
+
 /// The program, stopped before its first instruction.
 pub struct Stopped {
     child: Child,
@@ -24,20 +40,9 @@ pub struct Stopped {
 impl Stopped {
     /// Starts the child and waits until it has stopped.
     ///
-    /// *Errors.* Exit code 3 when there is no such program.
+    /// *Errors.* Exit code 3 when that does not come about.
     pub fn start(words: &[String]) -> Result<Stopped, Failure> {
-        let name = words.first().map(String::as_str).unwrap_or_default();
-        let failed = |why: String| {
-            Failure::new(Code::NoTarget, format!("cannot run {name}"), why, "check the program's name and path")
-        };
-        if find_program(name).is_none() {
-            return Err(if std::path::Path::new(name).exists() {
-                let fix = format!("chmod +x {name}, or name what runs it, as in -- python3 {name}");
-                Failure::new(Code::NoTarget, format!("cannot run {name}"), "it is not an executable file", fix)
-            } else {
-                failed("there is no such program".to_owned())
-            });
-        }
+        let failed = |why: String| cannot_run(name_of(words), why);
         let child = Command::new("/proc/self/exe").arg(STAGE).args(words).spawn();
         let child = child.map_err(|error| failed(error.to_string()))?;
         let stopped = Stopped { child, words: words.to_vec() };
@@ -64,8 +69,7 @@ impl Stopped {
     pub fn go(self) -> Result<Running, Failure> {
         let pid = rustix::process::Pid::from_child(&self.child);
         kill_process(pid, Signal::CONT).map_err(|error| {
-            let name = self.words.first().map(String::as_str).unwrap_or_default();
-            Failure::new(Code::Failed, format!("cannot run {name}"), error.to_string(), "")
+            Failure::new(Code::Failed, format!("cannot run {}", name_of(&self.words)), error.to_string(), "")
         })?;
         Ok(Running { child: Some(self.child) })
     }
@@ -98,6 +102,14 @@ impl Running {
     pub fn is_running(&self) -> bool {
         self.child.is_some()
     }
+}
+
+fn name_of(words: &[String]) -> &str {
+    words.first().map(String::as_str).unwrap_or_default()
+}
+
+fn cannot_run(name: &str, why: String) -> Failure {
+    Failure::new(Code::NoTarget, format!("cannot run {name}"), why, "check the program's name and path")
 }
 
 /// The child: stops, and becomes the program when it is told to go on. Only returns when it cannot: the exit code.

@@ -11,7 +11,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -23,7 +22,9 @@ use pagetrace_common::control::object_cookie::{
 use crate::event::{LibraryId, Probe};
 use crate::live::load::{Kernel, ObjectPoint};
 use crate::live::uprobe::{Identity, Point, Scope, Target, Way};
+use crate::symbols::FileOffset;
 use crate::symbols::allocators::{self, AllocatorPlan, Function};
+use crate::symbols::image::Image;
 use crate::symbols::prologue::Cost;
 use crate::units::Pid;
 
@@ -284,14 +285,16 @@ pub fn mapped_programs(pid: Pid) -> Vec<(PathBuf, String)> {
 
 /// Scripts that one script may be run by.
 const MOST_SCRIPTS: usize = 4;
+/// What the kernel reads of a first line (`BINPRM_BUF_SIZE`).
+const FIRST_LINE_BYTES: u64 = 256;
 
 /// The program that runs this file: the one that its first line names where it is a script.
 fn interpreted_by(file: &Path) -> PathBuf {
     let mut program = file.to_path_buf();
     for _ in 0..MOST_SCRIPTS {
-        let mut start = Vec::new();
-        // What cannot be read is no script.
-        let _ = fs::File::open(&program).and_then(|file| file.take(256).read_to_end(&mut start));
+        // What cannot be read is no script, nor is a pipe, which would be waited for.
+        let Ok(image) = Image::open(&program) else { break };
+        let start = image.read(FileOffset(0), image.part(FileOffset(0), FIRST_LINE_BYTES).len()).unwrap_or_default();
         let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let Some(words) = line.strip_prefix(b"#!").map(String::from_utf8_lossy) else { break };
         let Some(word) = words.split_ascii_whitespace().next() else { break };

@@ -17,7 +17,7 @@ use crate::host::{self, Namespace};
 use crate::live::calibrate;
 use crate::live::capture::{Capture, End};
 use crate::live::clock;
-use crate::live::command::Stopped;
+use crate::live::command::{self, Stopped};
 use crate::live::control::{Control, Stop};
 use crate::live::heap::Heaps;
 use crate::live::layout;
@@ -96,20 +96,17 @@ fn check(options: &RecordOptions) -> Result<(), Failure> {
             "sudo mount -t tracefs nodev /sys/kernel/tracing",
         ));
     }
-    if let Select::Pids(pids) = &options.select {
-        for pid in pids {
+    match &options.select {
+        Select::Pids(pids) => pids.iter().try_for_each(|pid| {
             if pid.0 == std::process::id() {
-                return Err(Failure::new(
-                    Code::NoTarget,
-                    format!("cannot record process {pid}"),
-                    "it is this recorder",
-                    "",
-                ));
+                let what = format!("cannot record process {pid}");
+                return Err(Failure::new(Code::NoTarget, what, "it is this recorder", ""));
             }
-            host::process::look(*pid).map_err(|unfit| unfit.failure(*pid))?;
-        }
+            host::process::look(*pid).map(drop).map_err(|unfit| unfit.failure(*pid))
+        }),
+        Select::Command(words) => command::check(words),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Waits for whatever ends the recording.

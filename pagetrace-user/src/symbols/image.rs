@@ -63,11 +63,14 @@ impl Part {
 }
 
 impl Image {
-    /// Opens a file; a pipe or device is refused, not waited for.
+    /// Opens a file; a pipe or device is refused, neither opened nor, should it have come meanwhile, waited for.
     ///
     /// # Errors
     /// When it cannot be opened, or is not a regular file.
     pub fn open(path: &Path) -> Result<Image, SymbolError> {
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(SymbolError::NotAFile);
+        }
         let flags = i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits());
         let file = OpenOptions::new().read(true).custom_flags(flags.unwrap_or_default()).open(path)?;
         let meta = file.metadata()?;

@@ -63,9 +63,41 @@ fn targets_that_cannot_be() {
     check("a zombie", &traces, &["--pid", &zombie.id().to_string()], NO_TARGET);
     zombie.wait().unwrap();
 
-    check("a program that is not there", &traces, &["--", "/no/such/program"], NO_TARGET);
     let alive = living();
     check("one of two is gone", &traces, &["--pid", &alive.pid().to_string(), "--pid", &number], NO_TARGET);
+}
+
+/// Said at once: before anything is loaded.
+#[test]
+fn programs_that_cannot_be() {
+    let stage = Stage::enter("bad");
+    let (file, pipe, script) = (stage.join("file"), stage.join("pipe"), stage.join("script"));
+    std::fs::write(&file, "echo no").unwrap();
+    let executable = |path: &Path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o700.into(), 0).unwrap();
+    executable(&pipe);
+    for (program, why) in [
+        (Path::new("/no/such/program"), "there is no such program"),
+        (Path::new("no-such-program"), "there is no such program"),
+        (&file, "it is not an executable file"),
+        (&pipe, "it is not an executable file"),
+        (stage.path(), "it is not an executable file"),
+    ] {
+        let (traces, calls) = (stage.join("traces"), stage.join("calls"));
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-e", "trace=bpf", "-o"]).arg(&calls).arg(BINARY).arg("--objects").arg("-o").arg(&traces);
+        let ran = run_command(strace.arg("--").arg(program));
+        assert_error(&ran, NO_TARGET, &program.display().to_string());
+        assert!(ran.stderr.contains(why), "{ran:?}");
+        assert!(!traces.exists(), "{}: left behind", program.display());
+        let calls = std::fs::read_to_string(calls).unwrap();
+        assert!(calls.contains("exited with 3") && !calls.contains("bpf("), "{calls}");
+    }
+
+    // Nobody writes into the pipe by which this would be run, and nobody waits for that.
+    std::fs::write(&script, format!("#!{}\n", pipe.display())).unwrap();
+    executable(&script);
+    check("run by a pipe", &stage.join("traces"), &["-q", "--objects", "--", script.to_str().unwrap()], NO_TARGET);
 }
 
 fn is_kernel_thread(pid: u32) -> bool {

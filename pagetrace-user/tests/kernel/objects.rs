@@ -1,10 +1,12 @@
 //! Objects: every call of an allocator's functions, counted as a library counts them that stands between the program
 //! and its allocator (`count_objects.c`), and what lives as the program itself knows it.
 //!
-//! *Programs.* `objects.c` and `operators.cc` call everything; Debian's perl and sqlite3 are real ones. *Allocators.* glibc,
+//! *Programs.* `objects.c` and `operators.cc` call everything; Debian's perl and sqlite3 are real ones, and cargo ([`rust`]). *Allocators.* glibc,
 //! musl in a static program, and jemalloc, tcmalloc and mimalloc put before the program.
 //! *Same call.* Some allocators have one function under several names; so calls are compared by what they do: those
 //! that give memory, and those that take it back.
+
+mod rust;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -328,6 +330,25 @@ fn a_process_that_runs_already() {
     assert_eq!((number(&report, "live_objects"), number(&report, "live_bytes")), leaks_said(&said.join("\n")));
     assert_eq!(report["lost"], 0);
     target.finish();
+}
+
+/// The verifier gives up after a million; another compiler or kernel may take more of them than these.
+#[test]
+fn instructions_that_the_verifier_follows() {
+    let stage = Stage::enter("objects_verified");
+    let target = Target::run(Command::new(objects()).arg("attach")).ready();
+    let recorder = Recorder::start(stage.path(), ["--objects", "--pid", &target.pid().to_string()]);
+    let programs = std::fs::read_dir(format!("/proc/{}/fdinfo", recorder.pid())).unwrap();
+    let followed = programs.filter_map(|program| {
+        let info = std::fs::read_to_string(program.unwrap().path()).ok()?;
+        let line = info.lines().find_map(|line| line.strip_prefix("verified_insns:"))?;
+        Some(line.trim().parse::<u64>().unwrap())
+    });
+    let most = followed.max().unwrap();
+    println!("{most} at most");
+    assert!(most < 250_000, "{most}");
+    recorder.interrupt();
+    target.kill();
 }
 
 /// What samples say of a known number of bytes: within four standard errors of it, and as often above as below.

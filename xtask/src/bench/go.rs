@@ -8,6 +8,7 @@
 //! Units: ns of CPU a round; what is added, as a part of the CPU time of rounds that nobody watches.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -22,14 +23,25 @@ const PROCESSES: usize = 2;
 /// Rounds of which the best counts.
 const ROUNDS: usize = 4;
 
-/// Blocks and requests a round: less than half a second.
+/// Blocks and requests a round: some half a second.
 const BLOCKS: &str = "15000";
 const REQUESTS: &str = "15000";
+const COMPRESSED_REQUESTS: &str = "7000";
 
 /// What recording adds, as a part.
 pub struct GoCost {
     pub page_heavy: f64,
     pub server: f64,
+    pub compressing_server: f64,
+}
+
+/// What a program does that is measured.
+struct Work<'a> {
+    what: &'a str,
+    words: &'a [&'a str],
+    cpus: &'a str,
+    /// Of a server's client, a round.
+    requests: &'a str,
 }
 
 /// Who watches a round.
@@ -67,15 +79,26 @@ impl Bench {
             with_own_trace: GoProgram::build(directory, "go-own-trace", "pagetrace")?,
             client: GoProgram::build(directory, "go-client", "")?,
         };
-        let all_cpus = format!("0-{}", self.cpu);
-        let page_heavy = self.go_program(&programs, "page-heavy Go program", &["pages", BLOCKS], &all_cpus)?;
+        let (all_cpus, last_cpu) = (format!("0-{}", self.cpu), self.cpu.to_string());
+        let page_heavy =
+            Work { what: "page-heavy Go program", words: &["pages", BLOCKS], cpus: &all_cpus, requests: "" };
         // Beside its client, which has the first CPU.
-        let server = self.go_program(&programs, "HTTP server in Go", &["serve"], &self.cpu.to_string())?;
-        Ok(GoCost { page_heavy, server })
+        let server = Work { what: "HTTP server in Go", words: &["serve"], cpus: &last_cpu, requests: REQUESTS };
+        let compressing = Work {
+            what: "HTTP server in Go that compresses its replies, as ordinary ones do",
+            words: &["serve-compressed"],
+            cpus: &last_cpu,
+            requests: COMPRESSED_REQUESTS,
+        };
+        Ok(GoCost {
+            page_heavy: self.go_program(&programs, &page_heavy)?,
+            server: self.go_program(&programs, &server)?,
+            compressing_server: self.go_program(&programs, &compressing)?,
+        })
     }
 
     /// Measures a program and prints it. What all that `--pid` brings adds to it.
-    fn go_program(&self, programs: &Programs, what: &str, words: &[&str], cpus: &str) -> Result<f64> {
+    fn go_program(&self, programs: &Programs, work: &Work) -> Result<f64> {
         let watched = [
             (Watched::By(Tool::Pagetrace(&[])), "pagetrace-user --pid N"),
             (Watched::By(Tool::Pagetrace(&["--no-heap"])), "the same without the page heap"),
@@ -86,9 +109,9 @@ impl Bench {
         let mut bare = Vec::new();
         let mut costs = watched.map(|_| Cost { added: Vec::new(), outcomes: Vec::new() });
         for turn in 0..self.runs * PROCESSES {
-            let mut plain = Subject::new(programs.plain.start(words, cpus, None)?, programs)?;
-            let traced = programs.with_own_trace.start(words, cpus, Some(&own_trace))?;
-            let mut traced = Subject::new(traced, programs)?;
+            let start = |program: &GoProgram, trace| Subject::start(program, work, trace, &programs.client);
+            let mut plain = start(&programs.plain, None)?;
+            let mut traced = start(&programs.with_own_trace, Some(&own_trace))?;
             // To warm up.
             traced.best()?;
             plain.best()?;
@@ -120,7 +143,9 @@ impl Bench {
         let seconds = median(bare.into_iter()) / 1e9;
         let events = everything.events(|outcome| outcome.heap_events) / ROUNDS as f64;
         println!(
-            "\n{what}: {seconds:.2} s of CPU and {events:.0} events of its page heap a round, of {ROUNDS} the best"
+            "\n{}: {seconds:.2} s of CPU a round, of {ROUNDS} the best, and {events:.0} events of its page heap: {:.0} a second",
+            work.what,
+            events / seconds
         );
         println!("{:40}{:>10}{:>22}{:>10}{:>10}", "watched by", "added", "half of the rounds", "heap", "events");
         for ((_, name), cost) in watched.iter().zip(&costs) {
@@ -133,10 +158,11 @@ impl Bench {
 
 impl Subject {
     /// A server, which says its address, gets a client on the first CPU.
-    fn new(process: Workload, programs: &Programs) -> Result<Subject> {
+    fn start(program: &GoProgram, work: &Work, own_trace: Option<&Path>, client: &GoProgram) -> Result<Subject> {
+        let process = program.start(work.words, work.cpus, own_trace)?;
         let client = match process.said() {
             "" => None,
-            address => Some(programs.client.start(&["drive", address, REQUESTS], "0", None)?),
+            address => Some(client.start(&["drive", address, work.requests], "0", None)?),
         };
         Ok(Subject { process, client })
     }

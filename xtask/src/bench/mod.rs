@@ -91,6 +91,7 @@ pub fn bench(arguments: &[OsString]) -> Result<()> {
     }
     goal("page-heavy Go program", go.page_heavy * 100.0, GOAL_GO_PAGES_PERCENT, "%");
     goal("HTTP server in Go", go.server * 100.0, GOAL_GO_SERVER_PERCENT, "%");
+    goal("HTTP server in Go that compresses", go.compressing_server * 100.0, GOAL_GO_SERVER_PERCENT, "%");
     Ok(())
 }
 

@@ -2,14 +2,16 @@
 //
 // usage: workload pages BLOCKS        a round: that many blocks of 8 to 56 KiB are allocated, filled, kept for a while, dropped
 //        workload serve               answers HTTP requests with JSON; prints its address first
+//        workload serve-compressed    the same, and compresses what it answers
 //        workload drive ADDRESS COUNT  a round: that many requests to it
 //
 // Each prints "ready", does a round after a line on stdin, and prints the CPU ns that this process took since it printed
-// last. What "serve" does in a round is what it is asked for from outside before the line.
+// last. What a server does in a round is what it is asked for from outside before the line.
 package main
 
 import (
 	"bufio"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +27,9 @@ import (
 // Where blocks are kept: each worker has a window of them.
 const workers, window = 2, 256
 
+// A part of each block is filled once more: so there are some 60,000 events of the page heap in a second of CPU.
+const again = 5
+
 var kept [workers][window][]byte
 
 // pages allocates the blocks, each of which is a span of the page heap's own.
@@ -39,6 +44,7 @@ func pages(blocks int) {
 				random = next(random)
 				bytes := make([]byte, (1+(random>>16)%7)*8<<10)
 				fill(bytes, random)
+				fill(bytes[:len(bytes)/again], random)
 				kept[worker][block%window] = bytes
 			}
 		}(worker)
@@ -81,8 +87,11 @@ const records, recordsAReply = 10_000, 20
 // So many that the server always has something to do.
 const connections = 8
 
+// Compressors at the default level, as long as the collector leaves them.
+var compressors = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
 // serve answers with a part of the catalogue.
-func serve() string {
+func serve(compressed bool) string {
 	catalogue := make([]*record, records)
 	for i := range catalogue {
 		name := "record " + strconv.Itoa(i)
@@ -95,7 +104,17 @@ func serve() string {
 			return
 		}
 		reply.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(reply).Encode(catalogue[from : from+recordsAReply])
+		part := catalogue[from : from+recordsAReply]
+		if !compressed {
+			json.NewEncoder(reply).Encode(part)
+			return
+		}
+		reply.Header().Set("Content-Encoding", "gzip")
+		compressor := compressors.Get().(*gzip.Writer)
+		compressor.Reset(reply)
+		json.NewEncoder(compressor).Encode(part)
+		compressor.Close()
+		compressors.Put(compressor)
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -148,8 +167,8 @@ func main() {
 	case "pages":
 		blocks := number(os.Args[2])
 		round = func() { pages(blocks) }
-	case "serve":
-		fmt.Println(serve())
+	case "serve", "serve-compressed":
+		fmt.Println(serve(os.Args[1] == "serve-compressed"))
 	case "drive":
 		address, count := os.Args[2], number(os.Args[3])
 		round = func() { drive(address, count) }
