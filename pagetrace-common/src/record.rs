@@ -66,7 +66,8 @@ pub const OBJECT: u8 = 14;
 /// tells this thread: `[instruction pointer, stack pointer, frame pointer, tail, place, word, from]`, and then the tail.
 ///
 /// `tail`: bits 0..32 its bytes, which are those of the thread's memory at `from` (the stack pointer, or the page above it); with bit 32 it is addresses of
-/// instructions, the innermost first; with bit 33 the memory is all that there is of the stack. Where `place` is not 0, the memory at this address holds the kernel's own address instead of
+/// instructions, the innermost first; with bit 33 the memory is all that there is of the stack;
+/// with bit 34 the instruction pointer is where a call just returned to. Where `place` is not 0, the memory at this address holds the kernel's own address instead of
 /// the return address `word`.
 pub const STACK: u8 = 15;
 
@@ -79,6 +80,8 @@ pub const STACK_KINDS: u32 = 4;
 pub const STACK_ADDRESSES: u64 = 1 << 32;
 /// The same: the tail reaches to where the stack began.
 pub const STACK_IS_WHOLE: u64 = 1 << 33;
+/// The same: a call just returned to the instruction pointer.
+pub const STACK_RETURNED: u64 = 1 << 34;
 /// Words of the longest tail of a [`STACK`].
 pub const STACK_WORDS: usize = 4096;
 

@@ -31,7 +31,9 @@ use pagetrace_common::{
 use crate::{
     emit::Hook,
     maps::{CALLERS, CALLS, Caller, LIVE, Owner, RETURNS, add, control, tally_add},
-    owner, registers, task,
+    owner, registers,
+    stack::{self, Place},
+    task,
 };
 
 /// Flags of a call whose return is awaited: what it gives is sampled; it takes memory back as well; what it takes back
@@ -222,7 +224,7 @@ fn leave(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, sp: u64) {
             hit.hook.filter(LAYER_OBJECT);
         }
     } else if caller.flags & SAMPLED != 0 {
-        begin(hit, who, address, caller.size, if moves { record::OBJECT_MOVES } else { 0 });
+        begin(hit, ctx, who, address, caller.size, if moves { record::OBJECT_MOVES } else { 0 });
     } else if moves {
         hit.hook.filter(LAYER_OBJECT);
     }
@@ -230,13 +232,16 @@ fn leave(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, sp: u64) {
 
 /// An object begins to live.
 #[inline(always)]
-fn begin(hit: &Hit, who: u32, address: u64, bytes: u64, flags: u8) {
+fn begin(hit: &Hit, ctx: &ProbeContext, who: u32, address: u64, bytes: u64, flags: u8) {
     let key = [u64::from(hit.owner.number), address];
     if hit.period != 0 && LIVE.insert(key, bytes, 0).is_err() {
         return hit.hook.lose(LAYER_OBJECT);
     }
     let payload = [address, bytes, u64::from(who)];
-    if !hit.hook.emit(record::OBJECT, record::OBJECT_ALLOC | flags, hit.owner.number, payload) && hit.period != 0 {
+    if hit.hook.emit(record::OBJECT, record::OBJECT_ALLOC | flags, hit.owner.number, payload) {
+        let place = Place { has_returned: hit.cookie & LEAVES == 0, ..Place::at(ctx) };
+        stack::emit(hit.hook, ctx.as_ptr(), record::STACK_OF_OBJECT, hit.owner.number, place);
+    } else if hit.period != 0 {
         // Who never heard of it need not hear of its end.
         let _ = LIVE.remove(key);
     }

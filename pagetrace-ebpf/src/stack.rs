@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 use pagetrace_common::{
     control::{LAYER_STACK, STACK_BURST, stack_way, word},
-    record::{self, STACK_ADDRESSES, STACK_IS_WHOLE, STACK_KINDS, STACK_WORDS},
+    record::{self, STACK_ADDRESSES, STACK_IS_WHOLE, STACK_KINDS, STACK_RETURNED, STACK_WORDS},
 };
 
 use crate::{
@@ -45,6 +45,8 @@ pub struct Place {
     pub ip: u64,
     pub sp: u64,
     pub bp: u64,
+    /// A call just returned there.
+    pub has_returned: bool,
 }
 
 impl Place {
@@ -52,7 +54,7 @@ impl Place {
     #[inline(always)]
     pub fn at(ctx: &ProbeContext) -> Place {
         // SAFETY: the context of a uprobe is the thread's registers.
-        unsafe { Place { ip: (*ctx.regs).rip, sp: (*ctx.regs).rsp, bp: (*ctx.regs).rbp } }
+        unsafe { Place { ip: (*ctx.regs).rip, sp: (*ctx.regs).rsp, bp: (*ctx.regs).rbp, has_returned: false } }
     }
 
     /// Where the running thread left its own code for the kernel.
@@ -62,6 +64,7 @@ impl Place {
             ip: task::saved_register(layout::REGS_IP.load()),
             sp: task::saved_register(layout::REGS_SP.load()),
             bp: task::saved_register(layout::REGS_BP.load()),
+            has_returned: false,
         }
     }
 }
@@ -91,7 +94,8 @@ pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: Place) {
     // SAFETY: the value is read once.
     let way = unsafe { WAYS.get(tgid) }.copied().unwrap_or(stack_way::COPY);
     let head = hook.head(record::STACK, of, owner);
-    let fixed = [place.ip, place.sp, place.bp, 0, 0, 0, place.sp];
+    let returned = if place.has_returned { STACK_RETURNED } else { 0 };
+    let fixed = [place.ip, place.sp, place.bp, returned, 0, 0, place.sp];
     let is_in = if way == stack_way::FRAME_POINTERS && is_in_program(place.ip) {
         put_addresses(cpu, ctx, head, fixed)
     } else {
@@ -149,7 +153,7 @@ fn put_addresses(cpu: u32, ctx: *mut c_void, head: [u64; 2], mut fixed: [u64; 7]
         (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
         let tail = (&raw mut (*at).tail).cast();
         let bytes = bpf_get_stack(ctx, tail, ADDRESS_WORDS as u32 * 8, BPF_F_USER_STACK.into());
-        fixed[3] = if bytes > 0 { bytes as u64 & 0xffff_ffff } else { 0 } | STACK_ADDRESSES;
+        fixed[3] |= if bytes > 0 { bytes as u64 & 0xffff_ffff } else { 0 } | STACK_ADDRESSES;
         (*at).fixed = fixed;
     }
     entry.submit(layout::SUBMIT_FLAGS.load());
@@ -178,7 +182,7 @@ fn put_copy(cpu: u32, head: [u64; 2], mut fixed: [u64; 7]) -> bool {
     fixed[6] = from;
     let Reach { bytes, is_whole, has_holes } = reach(from);
     if is_whole {
-        fixed[3] = STACK_IS_WHOLE;
+        fixed[3] |= STACK_IS_WHOLE;
     }
     if has_holes {
         return if bytes <= 4 << 10 {
@@ -254,7 +258,7 @@ fn copy<const TAIL: usize>(cpu: u32, head: [u64; 2], mut fixed: [u64; 7], bytes:
     unsafe {
         (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
         let failed = bpf_probe_read_user((&raw mut (*at).tail).cast(), bytes as u32, fixed[6] as *const c_void);
-        fixed[3] = if failed == 0 { fixed[3] | bytes } else { 0 };
+        fixed[3] |= if failed == 0 { bytes } else { 0 };
         (*at).fixed = fixed;
     }
     entry.submit(layout::SUBMIT_FLAGS.load());

@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("input", &["units", "event", "failure", "names", "format", "store"]),
     ("replay", &["units", "ranges", "event", "names", "format"]),
     ("stacks", &["units", "event", "names", "format", "replay"]),
+    ("leaks", &["units", "event", "replay", "stacks"]),
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
@@ -35,7 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "report", "dump", "check", "export", "doctor",
+            "stacks", "leaks", "report", "dump", "check", "export", "doctor",
         ],
     ),
 ];

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::export::ExportArgs;
-use crate::cli::reading::{CheckArgs, DumpArgs, ReportArgs, StacksArgs};
+use crate::cli::reading::{CheckArgs, DumpArgs, LeaksArgs, ReportArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
 use crate::doctor;
 use crate::failure::{Code, Failure};
@@ -91,6 +91,8 @@ enum Command {
     Report(ReportArgs),
     /// Say which calls stand behind the resident memory, or behind its page faults
     Stacks(StacksArgs),
+    /// Say which objects were given and never taken back, and which calls asked for them
+    Leaks(LeaksArgs),
     /// Print every event of a trace, one a line
     Dump(DumpArgs),
     /// Write a trace as the file of another tool: a flame graph, a profile, the page trace of the Go runtime
@@ -144,6 +146,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
         None => live::record(line.record.options(&matches)?),
         Some(Command::Report(args)) => args.run(),
         Some(Command::Stacks(args)) => args.run(),
+        Some(Command::Leaks(args)) => args.run(),
         Some(Command::Dump(args)) => args.run(),
         Some(Command::Export(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),

@@ -5,6 +5,7 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
@@ -16,9 +17,11 @@ use crate::event::Layer;
 use crate::failure::{Code, Failure};
 use crate::format::{Outcome, Trace};
 use crate::input::{self, Input};
+use crate::leaks::Leaks;
 use crate::replay::fold;
 use crate::report::Report;
 use crate::stacks::{Of, weigh};
+use crate::units::Nanos;
 
 const OUT_BYTES: usize = 1 << 18;
 
@@ -84,10 +87,33 @@ pub(super) struct StacksArgs {
     files: Vec<PathBuf>,
 
     /// What is weighed: resident memory by who touched it first, by who mapped it, by both; memory that had been given
-    /// back and is resident again; or page faults
+    /// back and is resident again; page faults; or objects that live
     #[arg(long, value_name = "WHAT", value_parser = of(), default_value = "resident")]
     #[arg(env = "PAGETRACE_OF", hide_env = true)]
     of: Of,
+
+    /// Stacks to list
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
+    top: usize,
+
+    /// Print one JSON object for each file, one a line, with every stack
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
+/// `leaks FILE...`
+#[derive(Debug, Args)]
+pub(super) struct LeaksArgs {
+    /// Trace files of recordings with --objects; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Only objects that were given at least so long before the end
+    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "0s")]
+    #[arg(env = "PAGETRACE_OLDER_THAN", hide_env = true)]
+    older_than: Duration,
 
     /// Stacks to list
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -129,6 +155,18 @@ impl StacksArgs {
         each(&self.files, self.json, |path, reader, out| {
             let (_, profile, outcome) = weigh(reader, self.of, None).map_err(Stopped::Read)?;
             out.write_all(if self.json { profile.json() + "\n" } else { profile.text(self.top) }.as_bytes())?;
+            Ok(warn(path, &outcome))
+        })
+    }
+}
+
+impl LeaksArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        let older_than = Nanos(u64::try_from(self.older_than.as_nanos()).unwrap_or(u64::MAX));
+        each(&self.files, self.json, |path, reader, out| {
+            let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
+            let leaks = Leaks::new(reader.header(), &state, older_than);
+            out.write_all(if self.json { leaks.json() + "\n" } else { leaks.text(self.top) }.as_bytes())?;
             Ok(warn(path, &outcome))
         })
     }

@@ -74,6 +74,8 @@ pub enum What {
         is_walked: bool,
         /// The tail is all that there is of the stack.
         is_whole: bool,
+        /// A call just returned to the instruction pointer.
+        has_returned: bool,
         /// Where the memory holds an address of the kernel's own, and what the program had there.
         mended: Option<(u64, u64)>,
     },

@@ -163,11 +163,11 @@ impl Route {
                 let bytes = target.segments.remove(&addr).unwrap_or(0);
                 Body::Unmap { range: Range::of_pages(addr, bytes), call: Call::Shmdt, began }
             }
-            What::Stack { of, ip, sp, bp, from, is_walked, is_whole, mended } => {
+            What::Stack { of, ip, sp, bp, from, is_walked, is_whole, has_returned, mended } => {
                 let walked = if is_walked {
                     Walked::Addresses(tail)
                 } else {
-                    Walked::Copied(Copied { ip, sp, bp, from, words: tail, is_whole, mended })
+                    Walked::Copied(Copied { ip, sp, bp, from, words: tail, is_whole, has_returned, mended })
                 };
                 let id = target.stack(ts, walked, &mut self.unwinding, &self.writer);
                 Body::Stack { of, id }

@@ -49,7 +49,7 @@ use anomaly::note;
 use mappings::Mappings;
 use resident::{MakerId, Resident};
 
-use crate::event::{Body, Event, FileId, Layer, Scan, ScanKind, Start, Why};
+use crate::event::{Body, Event, FileId, Layer, Scan, ScanKind, StackOf, Start, Why};
 use crate::format::{Outcome, Trace};
 use crate::units::Nanos;
 
@@ -215,6 +215,7 @@ impl State {
             Body::Calls { who, count } => self.objects.count(*who, *count),
             Body::Lost { layer: Layer::Object, to, .. } => self.objects.lost(*to),
             Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}
+            &Body::Stack { of: StackOf::Object, id } => self.objects.stack(event.tid, id),
             Body::Stack { .. } | Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => {}
         }
     }

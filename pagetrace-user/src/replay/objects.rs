@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::anomaly::Oddity;
 use super::tally::Volume;
-use crate::event::{CallCount, LibraryId, Object, ObjectAct, Who};
+use crate::event::{CallCount, LibraryId, Object, ObjectAct, StackId, Who};
 use crate::units::{Bytes, Nanos, Tid};
 
 /// Objects that a reader holds at most.
@@ -22,6 +22,8 @@ pub struct Live {
     /// The thread that asked for it.
     pub tid: Tid,
     pub who: Who,
+    /// Where it was asked for.
+    pub stack: Option<StackId>,
 }
 
 /// An allocator and its file.
@@ -65,6 +67,8 @@ pub struct Objects {
     live: HashMap<u64, Live>,
     /// By thread: what the first half of a call that moves has ended.
     moving: HashMap<Tid, (u64, Live)>,
+    /// By thread: the object that it was given last.
+    last: HashMap<Tid, u64>,
     libraries: BTreeMap<LibraryId, Library>,
     counts: BTreeMap<Who, CallCount>,
     /// Recorded ones.
@@ -116,6 +120,7 @@ impl Objects {
     pub(super) fn begin_anew(&mut self) {
         self.live.clear();
         self.moving.clear();
+        self.last.clear();
         self.since = None;
     }
 
@@ -149,7 +154,8 @@ impl Objects {
                 if moves {
                     self.moving.remove(&tid);
                 }
-                self.put(addr, Live { bytes, since: ts, tid, who }, &mut odd);
+                self.last.insert(tid, addr);
+                self.put(addr, Live { bytes, since: ts, tid, who, stack: None }, &mut odd);
             }
             ObjectAct::Free => {
                 self.frees = self.frees.saturating_add(1);
@@ -175,9 +181,20 @@ impl Objects {
                     self.frees = self.frees.saturating_sub(1);
                     self.put(addr, live, &mut odd);
                 }
-                None if bytes.0 > 0 => self.put(addr, Live { bytes, since: ts, tid, who }, &mut odd),
+                None if bytes.0 > 0 => {
+                    self.put(addr, Live { bytes, since: ts, tid, who, stack: None }, &mut odd);
+                }
                 None => {}
             },
+        }
+    }
+
+    /// Where the thread was when it was given its last object.
+    pub(super) fn stack(&mut self, tid: Tid, stack: StackId) {
+        let given = self.last.get(&tid).and_then(|addr| self.live.get_mut(addr));
+        // Another thread may have taken it back by now, and got the same memory.
+        if let Some(live) = given.filter(|live| live.tid == tid) {
+            live.stack = Some(stack);
         }
     }
 

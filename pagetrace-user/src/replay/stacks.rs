@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rangemap::RangeMap;
 
-use crate::event::{Body, Call, Event, FileId, Function, Place, StackId, StackOf};
+use crate::event::{Body, Call, Event, FileId, Function, Object, ObjectAct, Place, StackId, StackOf};
 use crate::units::{Nanos, Range, Tid};
 
 /// Nodes of a trace that are kept.
@@ -53,6 +53,7 @@ pub struct Stacks {
     threads: HashMap<Tid, Thread>,
     faults: Told,
     calls: Told,
+    objects: Told,
     /// Times that each stack faulted.
     by_fault: HashMap<StackId, u64>,
     /// Who mapped which range last.
@@ -65,6 +66,9 @@ impl Stacks {
     /// The next event of the trace.
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.body {
+            Body::Object(Object { act: ObjectAct::Alloc, .. }) => {
+                self.objects.events = self.objects.events.saturating_add(1);
+            }
             Body::Fault { .. } if event.actor.is_none() => self.faults.events = self.faults.events.saturating_add(1),
             Body::Map { range, .. } | Body::Remap { new: range, .. } => self.called(event, Some(*range), None),
             Body::Brk { old, new } => self.called(event, Some(Range { start: *old, end: *new }), None),
@@ -140,7 +144,8 @@ impl Stacks {
                     self.given_back.insert(range.start..range.end, Given { at, stack: Some(id) });
                 }
             }
-            StackOf::Heap | StackOf::Object => {}
+            StackOf::Object => self.objects.stacks = self.objects.stacks.saturating_add(1),
+            StackOf::Heap => {}
         }
     }
 
@@ -165,6 +170,12 @@ impl Stacks {
     #[must_use]
     pub fn calls(&self) -> Told {
         self.calls
+    }
+
+    /// Objects that were recorded, and those that have a stack.
+    #[must_use]
+    pub fn objects(&self) -> Told {
+        self.objects
     }
 
     /// How often each stack faulted.

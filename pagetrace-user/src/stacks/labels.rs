@@ -73,6 +73,12 @@ impl<'a> Labels<'a> {
         vec![self.number(frame)]
     }
 
+    /// The frames of one stack alone, the outermost first.
+    pub fn only(mut self, stack: StackId) -> Vec<Frame> {
+        let numbers = self.stack(stack);
+        numbers.into_iter().filter_map(|number| self.frames.get(number).cloned()).collect()
+    }
+
     fn stack(&mut self, stack: StackId) -> Vec<usize> {
         let places: Vec<Place> = self.state.stacks().places(stack).collect();
         let mut frames = Vec::with_capacity(places.len());

@@ -13,14 +13,20 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::event::{Body, StackId};
+use crate::event::{Body, Header, StackId};
 use crate::format::{Outcome, Trace};
-use crate::replay::State;
 use crate::replay::resident::{MakerId, Page};
+use crate::replay::{Estimate, State};
 use crate::units::{Nanos, PAGE_BYTES};
 
 pub use labels::Frame;
 use labels::Labels;
+
+/// The frames of one stack, the outermost first.
+#[must_use]
+pub fn frames_of(state: &State, stack: StackId) -> Vec<Frame> {
+    Labels::new(state).only(stack)
+}
 
 /// What is weighed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,16 +41,19 @@ pub enum Of {
     Returned,
     /// Page faults.
     Faults,
+    /// Objects that live, by who asked for them: bytes asked for, an estimate where objects were sampled.
+    Objects,
 }
 
 impl Of {
     /// Every one, with its word on the command line.
-    pub const ALL: [(&'static str, Of); 5] = [
+    pub const ALL: [(&'static str, Of); 6] = [
         ("resident", Of::Resident),
         ("mapped", Of::Mapped),
         ("both", Of::Both),
         ("returned", Of::Returned),
         ("faults", Of::Faults),
+        ("objects", Of::Objects),
     ];
 
     /// Its word on the command line.
@@ -62,6 +71,7 @@ impl Of {
             Of::Both => "Resident memory, by the stack that mapped it and the one that touched it first",
             Of::Returned => "Memory that had been given back and is resident again, by the stack that gave it back",
             Of::Faults => "Page faults, by stack",
+            Of::Objects => "Objects of allocators that live, by the stack that asked for them",
         }
     }
 
@@ -80,16 +90,26 @@ pub struct Sample {
     pub frames: Vec<usize>,
 }
 
+/// What an event without a stack of its own counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Others {
+    /// The last one of its thread that has one.
+    AsBefore,
+    /// What has no stack.
+    Apart,
+}
+
 /// Stacks, the heaviest first.
 #[derive(Clone, Debug, Serialize)]
 pub struct Profile {
     pub title: &'static str,
     pub unit: &'static str,
     pub total: u64,
-    /// Events of the kind that stand behind it, and those of them whose stack was recorded: the others are charged to
-    /// the one before them of the same thread.
+    /// Events of the kind that stand behind it, those of them whose stack was recorded, and what the others count as.
     pub events: u64,
     pub events_with_stack: u64,
+    pub others: Others,
     pub frames: Vec<Frame>,
     pub samples: Vec<Sample>,
 }
@@ -133,16 +153,28 @@ pub fn weigh(trace: &mut impl Trace, of: Of, at: Option<Nanos>) -> io::Result<(S
             // It did not end after all.
             weights = None;
         }
-        if is_over && weights.is_none() && of != Of::Faults {
+        if is_over && weights.is_none() && !matches!(of, Of::Faults | Of::Objects) {
             weights = Some(weights_of(&state, of));
         }
         state.apply(&event);
     }
     let outcome = trace.outcome();
     state.finish(outcome.is_whole());
-    let weights = weights.unwrap_or_else(|| weights_of(&state, of));
+    let weights = weights.unwrap_or_else(|| match of {
+        Of::Objects => weights_of_objects(trace.header(), &state),
+        _ => weights_of(&state, of),
+    });
     let profile = Profile::new(&state, of, weights);
     Ok((state, profile, outcome))
+}
+
+fn weights_of_objects(header: &Header, state: &State) -> Weights {
+    let mut sums: HashMap<Option<StackId>, Estimate> = HashMap::new();
+    for (_, live) in state.objects().live() {
+        sums.entry(live.stack).or_default().add(live.bytes, header.object_period_bytes.unwrap_or(0));
+    }
+    let part = |stack: Option<StackId>| vec![stack.map_or(Part::Word(Word::NoStack), Part::Stack)];
+    sums.into_iter().map(|(stack, sum)| (part(stack), sum.bytes.round() as u64)).collect()
 }
 
 fn weights_of(state: &State, of: Of) -> Weights {
@@ -175,13 +207,18 @@ impl Profile {
         let mut samples: Vec<Sample> = samples.into_iter().map(|(frames, value)| Sample { value, frames }).collect();
         let frames = labels.sorted(&mut samples);
         samples.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.frames.cmp(&b.frames)));
-        let told = if matches!(of, Of::Mapped) { state.stacks().calls() } else { state.stacks().faults() };
+        let told = match of {
+            Of::Mapped => state.stacks().calls(),
+            Of::Objects => state.stacks().objects(),
+            _ => state.stacks().faults(),
+        };
         Profile {
             title: of.title(),
             unit: of.unit(),
             total: samples.iter().map(|sample| sample.value).fold(0, u64::saturating_add),
             events: told.events,
             events_with_stack: told.stacks,
+            others: if matches!(of, Of::Objects | Of::Mapped) { Others::Apart } else { Others::AsBefore },
             frames,
             samples,
         }
@@ -221,7 +258,7 @@ fn parts_of(state: &State, of: Of, addr: u64, page: Page) -> Option<Vec<Part>> {
     let stacks = state.stacks();
     let mapper = || stacks.mapper(addr).map_or(Part::Word(Word::BeforeTheRecording), Part::Stack);
     Some(match of {
-        Of::Resident | Of::Faults => vec![toucher(state, page)],
+        Of::Resident | Of::Faults | Of::Objects => vec![toucher(state, page)],
         Of::Mapped => vec![mapper()],
         Of::Both => vec![mapper(), Part::TouchedBy, toucher(state, page)],
         Of::Returned => {

@@ -1,8 +1,8 @@
 //! Stacks for people.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use super::{Frame, Profile, Sample};
+use super::{Frame, Others, Profile, Sample};
 use crate::units::Bytes;
 
 /// Frames of one stack that are shown.
@@ -15,13 +15,16 @@ impl Profile {
         let mut out = String::new();
         // SANITY: writing to a String cannot fail.
         let _ = writeln!(out, "{}: {}", self.title, self.weight(self.total));
-        let _ = match self.events {
-            0 => writeln!(out, "no event of the trace has a stack"),
-            events => writeln!(
-                out,
-                "{} of {events} events have a stack of their own; the others count as the one before them of their thread",
-                self.events_with_stack
-            ),
+        let (all, told) = (self.events, self.events_with_stack);
+        let _ = match self.others {
+            _ if all == told => writeln!(out, "{all} of {all} events have a stack"),
+            Others::AsBefore => {
+                writeln!(
+                    out,
+                    "{told} of {all} events have a stack; the others count as the one before them of their thread"
+                )
+            }
+            Others::Apart => writeln!(out, "{told} of {all} events have a stack; the others are told apart"),
         };
         for sample in self.samples.iter().take(top) {
             self.sample(sample, &mut out);
@@ -43,7 +46,7 @@ impl Profile {
                 _ => (None, stack),
             };
             for frame in stack.iter().rev().take(MOST_FRAMES) {
-                let _ = writeln!(out, "    {}", shown(frame));
+                let _ = writeln!(out, "    {frame}");
             }
             if stack.len() > MOST_FRAMES {
                 let _ = writeln!(out, "    and {} more", stack.len() - MOST_FRAMES);
@@ -59,16 +62,19 @@ impl Profile {
     }
 }
 
-/// A frame as one line.
-fn shown(frame: &Frame) -> String {
-    let inlined = if frame.inlined { " (inlined)" } else { "" };
-    let name = frame.name.escape_debug();
-    if !frame.file.is_empty() {
-        return format!("{name}{inlined}  {}:{}", frame.file.escape_debug(), frame.line);
+impl fmt::Display for Frame {
+    /// On one line: name, source or image.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inlined = if self.inlined { " (inlined)" } else { "" };
+        let name = self.name.escape_debug();
+        write!(f, "{name}{inlined}")?;
+        if !self.file.is_empty() {
+            return write!(f, "  {}:{}", self.file.escape_debug(), self.line);
+        }
+        let image = self.image.rsplit('/').next().unwrap_or_default();
+        if image.is_empty() || self.name.starts_with(image) {
+            return Ok(());
+        }
+        write!(f, "  {}", image.escape_debug())
     }
-    let image = frame.image.rsplit('/').next().unwrap_or_default();
-    if image.is_empty() || frame.name.starts_with(image) {
-        return format!("{name}{inlined}");
-    }
-    format!("{name}{inlined}  {}", image.escape_debug())
 }

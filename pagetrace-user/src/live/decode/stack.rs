@@ -16,6 +16,7 @@ pub(super) fn stack(flags: u8, word: &dyn Fn(usize) -> u64) -> What {
         from: word(6),
         is_walked: word(3) & record::STACK_ADDRESSES != 0,
         is_whole: word(3) & record::STACK_IS_WHOLE != 0,
+        has_returned: word(3) & record::STACK_RETURNED != 0,
         mended: (word(4) != 0).then_some((word(4), word(5))),
     }
 }

@@ -32,6 +32,8 @@ pub struct Copied<'a> {
     pub words: &'a [u64],
     /// They are all that there is of the stack.
     pub is_whole: bool,
+    /// A call just returned to the instruction pointer.
+    pub has_returned: bool,
     /// A word of the memory that is not what the program wrote: its address, and what the program did.
     pub mended: Option<(u64, u64)>,
 }
@@ -197,7 +199,7 @@ impl ProcessStacks {
 
     /// Follows the calls outward; whether the end was reached.
     fn unwind(&self, shared: &mut Unwinding, copied: Copied<'_>, addresses: &mut Vec<u64>) -> bool {
-        let Copied { ip, sp, bp, from, words, is_whole, mended } = copied;
+        let Copied { ip, sp, bp, from, words, is_whole, has_returned, mended } = copied;
         let end = from.saturating_add(words.len() as u64 * 8);
         let mut read = |address: u64| match mended {
             Some((place, word)) if place == address => Ok(word),
@@ -209,7 +211,10 @@ impl ProcessStacks {
             }
         };
         let mut regs = UnwindRegsX86_64::new(ip, sp, bp);
-        let mut at = FrameAddress::InstructionPointer(ip);
+        let mut at = match FrameAddress::from_return_address(ip) {
+            Some(returned) if has_returned => returned,
+            _ => FrameAddress::InstructionPointer(ip),
+        };
         while addresses.len() < MOST_PLACES {
             addresses.push(match at {
                 FrameAddress::InstructionPointer(address) => address,
