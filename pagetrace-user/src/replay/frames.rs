@@ -13,6 +13,19 @@ impl State {
         self.makers.id(Task { tid: event.tid, actor: event.actor })
     }
 
+    /// A level without a frame: pages came or went whose place no event tells.
+    pub(super) fn level_alone(&mut self, event: &Event, member: Member, level: Pages) {
+        let old = self.levels.of(member);
+        if let (Member::Anon, Some(grown)) = (member, old.and_then(|old| level.0.checked_sub(old.0)))
+            && grown > 0
+        {
+            let maker = self.maker(event);
+            let (pages, since) = self.faceless.entry(maker).or_default();
+            (*pages, *since) = (pages.saturating_add(grown), event.ts);
+        }
+        self.level(event, member, level);
+    }
+
     pub(super) fn level(&mut self, event: &Event, member: Member, level: Pages) {
         let old = self.levels.set(member, level);
         if member == Member::Swap {
@@ -95,14 +108,17 @@ impl State {
         }
     }
 
-    pub(super) fn free(&mut self, ts: Nanos, pfn: Pfn, order: u8) {
+    pub(super) fn free(&mut self, ts: Nanos, pfn: Pfn, order: u8, by_other: bool) {
         if order > MAX_ORDER || pfn.0.checked_add(base_pages(order)).is_none() {
             return note(&mut self.anomalies, Oddity::OddFrame, ts, pfn.0);
         }
         for index in 0..base_pages(order) {
             let pfn = Pfn(pfn.0.saturating_add(index));
             self.unplaced.remove(&pfn.0);
-            self.resident.free(pfn);
+            let freed = self.resident.free(pfn);
+            if let Some((addr, page)) = freed.filter(|_| by_other && self.moved.len() < MAX_UNPLACED) {
+                self.moved.insert(addr, page);
+            }
         }
     }
 }

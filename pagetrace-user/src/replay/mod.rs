@@ -47,7 +47,7 @@ pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
 
 use anomaly::note;
 use mappings::Mappings;
-use resident::{MakerId, Resident};
+use resident::{MakerId, Page, Resident};
 
 use crate::event::{Body, Event, FileId, Layer, Scan, ScanKind, StackOf, Start, Why};
 use crate::format::{Outcome, Trace};
@@ -98,6 +98,10 @@ pub struct State {
     levels: Levels,
     makers: Makers,
     unplaced: HashMap<u64, (MakerId, Nanos)>,
+    /// Pages whose frame another task freed: it may have put them into another frame, without an event.
+    moved: HashMap<u64, Page>,
+    /// Anonymous pages that a counter told and nothing else, by who acted, and when the last ones came.
+    faceless: BTreeMap<MakerId, (u64, Nanos)>,
     files: BTreeMap<FileId, MappedFile>,
     shmem_files: BTreeSet<FileId>,
     reading: Option<reading::Open>,
@@ -158,8 +162,8 @@ impl State {
                 }
             }
             Body::Frame { addr, pfn, order, member, level } => self.frame(event, *addr, *pfn, *order, *member, *level),
-            Body::Free { pfn, order } => self.free(event.ts, *pfn, *order),
-            Body::Rss { member, level } => self.level(event, *member, *level),
+            Body::Free { pfn, order } => self.free(event.ts, *pfn, *order, event.actor.is_some()),
+            Body::Rss { member, level } => self.level_alone(event, *member, *level),
             Body::Scan(Scan { kind: ScanKind::Collapse, value: COLLAPSED, .. }) => {
                 let maker = self.maker(event);
                 if let Some(maker) = self.makers.get_mut(maker) {
@@ -333,6 +337,8 @@ impl State {
         self.mappings = Mappings::default();
         self.resident = Resident::default();
         self.unplaced.clear();
+        self.faceless.clear();
+        self.moved.clear();
         self.pass = None;
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::anomaly::{Oddity, note};
 use super::levels::READING;
 use super::mappings::{Kind, Mapping, Mappings, kind_of_file, kind_of_name};
-use super::resident::{Page, Resident, Split};
+use super::resident::{MakerId, Page, Resident, Split};
 use super::{MappedFile, State};
 use crate::event::{Body, Event, Why};
 use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range, Tid};
@@ -148,7 +148,15 @@ impl State {
                     }
                     Page { pfn, file, maker, stack: None, since }
                 }
-                (None, None) => Page { pfn, file, maker: READING, stack: None, since: ts },
+                (None, None) => match open.as_ref().and_then(|open| open.before.get(addr)).or(self.moved.remove(&addr))
+                {
+                    // The page moved to another frame: into a huge one, or by migration.
+                    Some(old) if old.file == file => Page { pfn, ..old },
+                    _ => {
+                        let (maker, since) = self.found(ts, file, open.as_ref().map(|open| open.why));
+                        Page { pfn, file, maker, stack: None, since }
+                    }
+                },
             };
             if !self.resident.insert(addr, page) {
                 note(&mut self.anomalies, Oddity::SetFull, ts, addr);
@@ -159,6 +167,21 @@ impl State {
             }
         }
         self.reading = open;
+    }
+
+    /// Who made a page that a reading found and no event tells, and when: whoever alone can have, as the counters rose
+    /// while nobody else acted; else that is not known.
+    fn found(&mut self, ts: Nanos, file: bool, why: Option<Why>) -> (MakerId, Nanos) {
+        if file || why == Some(Why::Start) || self.faceless.len() != 1 {
+            return (READING, ts);
+        }
+        match self.faceless.iter_mut().next() {
+            Some((maker, (pages, since))) if *pages > 0 => {
+                *pages -= 1;
+                (*maker, *since)
+            }
+            _ => (READING, ts),
+        }
     }
 
     /// The rows have ended: what differs from what was known is a correction, unless nothing was known.
@@ -184,6 +207,8 @@ impl State {
         let last = self.mappings.iter().rfind(|mapping| mapping.kind != Kind::Uncounted);
         if !pass.complete && last.is_some_and(|last| last.range.end <= pass.upto) {
             pass.complete = true;
+            self.faceless.clear();
+            self.moved.clear();
             self.closed = Some(Closed { why: open.why, at: open.at });
             if self.base.is_none() {
                 self.set_base(open.at);

@@ -9,6 +9,7 @@
 mod build;
 mod heap;
 mod objects;
+mod returned;
 mod text;
 mod wall;
 
@@ -21,6 +22,7 @@ use crate::replay::State;
 
 pub use heap::{HeapLine, PLine};
 pub use objects::{CallLine, ObjectsLine};
+pub use returned::ReturnedLine;
 
 /// All that a report says.
 #[derive(Clone, Debug, Serialize)]
@@ -97,6 +99,8 @@ pub struct Report {
     pub forks: u64,
     pub execs: u64,
 
+    /// What had been given back and is resident again.
+    pub returned: Vec<ReturnedLine>,
     /// The page heap of the allocator, where the trace has events of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heap: Option<HeapLine>,

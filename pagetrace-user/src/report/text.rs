@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Report, heap, objects, wall};
+use super::{Report, heap, objects, returned, wall};
 use crate::units::Bytes;
 
 /// Gaps that text lists one by one.
@@ -22,6 +22,7 @@ pub(super) fn text(report: &Report) -> String {
         .and_then(|()| trust(report, &mut out))
         .and_then(|()| books(report, &mut out))
         .and_then(|()| movers(report, &mut out))
+        .and_then(|()| returned::section(report, &mut out))
         .and_then(|()| heap::section(report, &mut out))
         .and_then(|()| objects::section(report, &mut out))
         .and_then(|()| counts(report, &mut out));
@@ -309,7 +310,7 @@ pub(super) fn table(head: &[&str]) -> Table {
     table
 }
 
-fn left(table: &mut Table, last: usize) {
+pub(super) fn left(table: &mut Table, last: usize) {
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_cell_alignment(if index == last { CellAlignment::Left } else { CellAlignment::Right });
     }

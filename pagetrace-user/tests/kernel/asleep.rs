@@ -52,6 +52,15 @@ fn khugepaged_fills_what_was_given_back() {
     let grown = BLOCKS * (HUGE - PAGE);
     let report = report(&recording.file());
     assert_eq!(bytes_of(&report, "khugepaged"), grown, "khugepaged's amount: {}", report["actors"]);
+    let returned: Vec<&Value> =
+        report["returned"].as_array().unwrap().iter().filter(|line| line["by"] == "khugepaged").collect();
+    assert_eq!(returned.len(), 1, "{returned:?}");
+    assert_eq!(returned[0]["bytes"], grown, "all of it had been given back: {returned:?}");
+    assert_eq!(returned[0]["addr"], format!("{:#x}", range.0 + PAGE));
+    assert_eq!(returned[0]["runs"], BLOCKS);
+    assert!(returned[0]["fix"].as_str().unwrap().contains("MADV_NOHUGEPAGE"));
+    let giver = returned[0]["given_back_by"].as_array().unwrap();
+    assert!(giver.iter().any(|frame| frame["name"] == "main" && frame["line"].as_u64() > Some(0)), "{giver:?}");
     let collapses = traces[0].of("page", "scan").filter(|line| line.phase.as_deref() == Some("collapse"));
     assert!(collapses.count() as u64 >= BLOCKS, "a collapse for each block");
     for line in by(&traces[0], "khugepaged") {
