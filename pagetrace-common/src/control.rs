@@ -231,8 +231,8 @@ pub mod stack_way {
     pub const FRAME_POINTERS: u32 = 1;
 }
 
-/// Stacks of one kind and CPU that may follow each other at once, before the pause between them holds.
-pub const STACK_BURST: u64 = 64;
+/// Nanoseconds in which stacks of one kind and CPU may come at once that were not taken before.
+pub const STACK_BURST: u64 = 1_000_000_000;
 
 /// Frames in one row of the map `FRAMES`.
 pub const FRAMES_PER_ROW: u32 = 1024;

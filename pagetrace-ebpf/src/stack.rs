@@ -110,7 +110,7 @@ fn is_due(cpu: u32, of: u8, pause: u64) -> bool {
     let Some(at) = STACK_TIMES.get_ptr_mut(cpu * STACK_KINDS + u32::from(of)) else { return false };
     // SAFETY: the helper has no conditions; the place is an aligned word of a map's value.
     let (now, next) = unsafe { (bpf_ktime_get_ns(), core::ptr::read_volatile(at)) };
-    let earliest = now.saturating_sub(pause * STACK_BURST);
+    let earliest = now.saturating_sub(STACK_BURST);
     let next = if next > earliest { next } else { earliest };
     if next > now {
         return false;

@@ -72,7 +72,10 @@ pub fn is_in_exception() -> bool {
 /// Whether the running thread's faults are not handled for the moment (`pagefault_disable`).
 #[inline(always)]
 pub fn only_looks() -> bool {
-    let disabled: u32 = read(current() as u64 + layout::TASK_PAGEFAULT_DISABLED.load());
+    // A helper that reads kernel memory disables them itself.
+    // SAFETY: as in `current_mm`.
+    let disabled =
+        unsafe { *current().cast::<u8>().add(layout::TASK_PAGEFAULT_DISABLED.load() as usize).cast::<u32>() };
     disabled != 0
 }
 

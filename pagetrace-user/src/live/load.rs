@@ -31,6 +31,9 @@ use host::{frames_spanned, online_cpus, possible_cpus};
 pub use objects::ObjectPoint;
 use objects::{MOST_CALLS, MOST_LIVE, ObjectMaps};
 
+/// The program that runs at faults of the kernel on user addresses. In itself only its own look at a stack can take one,
+/// where memory is not there: a skip of it hides nothing.
+const LOOKS: &str = "pt_fault_kernel";
 const WALK: &str = "pt_walk";
 const HEAP: &str = "pt_heap";
 /// What the uprobes' programs are called together.
@@ -290,6 +293,7 @@ impl Kernel {
         let mut misses: Vec<(String, u64)> = self
             .ebpf
             .programs()
+            .filter(|(name, _)| *name != LOOKS)
             .filter_map(|(name, program)| {
                 let fd = program.fd().ok()?.as_fd().as_raw_fd();
                 let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;

@@ -7,6 +7,7 @@
 
 mod code;
 mod names;
+pub mod perf_map;
 mod unwind;
 
 use std::collections::HashMap;

@@ -118,12 +118,13 @@ impl Bench {
             (Tool::Nobody, "nobody"),
             (Tool::Pagetrace(&["--empty"]), "empty programs on our hooks"),
             (Tool::Pagetrace(&[]), "pagetrace-user --pid N"),
+            (Tool::Pagetrace(&["--stacks", "none"]), "the same, --stacks none"),
             (Tool::PagetraceAll, "pagetrace-user --all"),
             (Tool::Perf, "perf record -a -e kmem:mm_page_alloc"),
             (Tool::Bpftrace, "bpftrace, a line a kmem:mm_page_alloc"),
         ];
         let samples = self.alternate(&tools.map(|(tool, _)| tool), |tool| self.one_workload(tool, Act::Touch))?;
-        let [bare, _, ours, _, perf, _] = &samples[..] else { bail!("a sample a tool") };
+        let [bare, _, ours, _, _, perf, _] = &samples[..] else { bail!("a sample a tool") };
         let perf_adds = added(perf, bare, 0);
 
         println!("\nfirst touch of a page ({} a run)", Act::Touch.count());

@@ -21,7 +21,7 @@ pub(super) fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
         ));
     }
     if let Some(rate) = options.stacks {
-        notes.push(format!("at most {rate} stacks a second of each CPU are recorded, a few more at once"));
+        notes.push(format!("at most {rate} stacks a second of each CPU are recorded, as many more after a pause"));
     }
     if matches!(options.select, Select::Cgroup(_)) {
         notes.push(

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Target;
-use crate::event::{Body, FileId, Place, StackId};
-use crate::live::stacks::{Namer, Unwinding, Walked};
+use crate::event::{Body, FileId, Function, Place, StackId};
+use crate::live::stacks::{Namer, Unwinding, Walked, perf_map};
 use crate::live::writer::Writer;
 use crate::units::Nanos;
 
@@ -30,12 +30,21 @@ impl Target {
     /// Puts the names of all places of its stacks into the file, and which build of each file they are of.
     pub fn name_places(&mut self, namer: &mut Namer, writer: &Writer) {
         let mut offsets: BTreeMap<FileId, Vec<u64>> = BTreeMap::new();
+        let mut addresses = Vec::new();
         for place in self.stacks.all_places() {
-            if let Place::File { file, offset } = place {
-                offsets.entry(file).or_default().push(offset);
+            match place {
+                Place::File { file, offset } => offsets.entry(file).or_default().push(offset),
+                Place::Address(address) => addresses.push(address),
+                Place::Cut => {}
             }
         }
         let mut bodies = Vec::new();
+        addresses.sort_unstable();
+        addresses.dedup();
+        for (address, name) in perf_map::names_at(self.identity.pid, &addresses) {
+            let functions = vec![Function { name, file: String::new(), line: 0 }];
+            bodies.push(Body::Symbol { place: Place::Address(address), functions });
+        }
         for (file, path, code) in self.stacks.files() {
             if !code.build_id.is_empty() {
                 bodies.push(Body::BuildId { file, id: code.build_id.clone() });
