@@ -34,6 +34,8 @@ mod rss;
 mod scan;
 #[cfg(target_arch = "bpf")]
 mod task;
+#[cfg(target_arch = "bpf")]
+mod tcmalloc;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -39,6 +39,8 @@ pub enum What {
     Heap {
         run: HeapRun,
         heap: Option<u64>,
+        /// It is the Go runtime's.
+        is_go: bool,
     },
     /// An `mmap` of a file, which has to be named.
     MapOfFile {
@@ -294,7 +296,7 @@ fn heap(flags: u8, word: &dyn Fn(usize) -> u64) -> What {
         goid: (word(3) != 0).then(|| word(3)),
         span: kind.map(|kind| Span { kind, class: (word(2) >> 40) as u8 }),
     };
-    What::Heap { run, heap: (word(4) != 0).then(|| word(4)) }
+    What::Heap { run, heap: (word(4) != 0).then(|| word(4)), is_go: flags & record::HEAP_TCMALLOC == 0 }
 }
 
 fn map_of_file(ts: Nanos, word: &dyn Fn(usize) -> u64) -> What {
@@ -340,7 +342,7 @@ mod tests {
     #[track_caller]
     fn check(verb: u8, payload: [u64; 5], expected: Option<Told>) {
         let found = match told(verb, 0, payload) {
-            What::Heap { run: HeapRun { act, addr, pages, p, goid, span }, heap } => {
+            What::Heap { run: HeapRun { act, addr, pages, p, goid, span }, heap, is_go: true } => {
                 Some((act, addr, pages.0, p, goid, span.map(|span| (span.kind, span.class)), heap))
             }
             _ => None,
@@ -368,6 +370,12 @@ mod tests {
         check(record::HEAP_GROW, [0x2000, 65536, 1, 0, 0], Some((Mark, 0x2000, 8, Some(0), None, None, None)));
         check(record::HEAP_PURPOSE, [0; 5], None);
         check(record::HEAP_UNREAD, [0; 5], None);
+        let tcmallocs = told(record::HEAP_FREE, record::HEAP_TCMALLOC >> 3, [0x2000, 3, 0, 0, 9]);
+        let run = HeapRun { act: Free, addr: 0x2000, pages: HeapPages(3), p: None, goid: None, span: None };
+        assert!(
+            matches!(tcmallocs, What::Heap { run: found, heap: Some(9), is_go: false } if found == run),
+            "{tcmallocs:?}"
+        );
         let phase = told(record::HEAP_PHASE, 3, [0; 5]);
         assert!(matches!(phase, What::Event(Body::Scan(Scan { kind: ScanKind::GcSweep, .. }))), "{phase:?}");
         assert!(matches!(told(record::HEAP_PHASE, 4, [0; 5]), What::Unknown));

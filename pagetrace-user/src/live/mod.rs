@@ -31,6 +31,7 @@ mod heap;
 mod objects;
 mod silence;
 mod spans;
+mod tcmalloc;
 
 mod maps;
 mod pagemap;

@@ -301,7 +301,7 @@ fn interpreted_by(file: &Path) -> PathBuf {
 }
 
 /// A program's file and those that its loader will map with it, as the loader itself tells.
-fn linked_files(file: &Path) -> Vec<PathBuf> {
+pub fn linked_files(file: &Path) -> Vec<PathBuf> {
     let program = &interpreted_by(file);
     let mut files = vec![program.clone()];
     let Some(loader) = allocators::loader_of(program).filter(|loader| loader.contains("/ld-")) else { return files };

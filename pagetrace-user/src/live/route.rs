@@ -151,7 +151,12 @@ impl Route {
                 let bytes = target.segments.remove(&addr).unwrap_or(0);
                 Body::Unmap { range: Range::of_pages(addr, bytes), call: Call::Shmdt, began }
             }
-            What::Heap { run, heap } => {
+            // Of the two heaps that such a process has, its file tells of one.
+            What::Heap { is_go: false, .. } if target.heap.is_go => {
+                self.skipped += 1;
+                return;
+            }
+            What::Heap { run, heap, .. } => {
                 if heap.is_some() {
                     target.heap.root = heap;
                 }
@@ -231,7 +236,7 @@ impl Route {
         target.mm_gone = false;
         target.comm = new.comm;
         target.program = program;
-        target.heap = PageHeap::default();
+        target.heap = PageHeap { began: (new.how == Start::Executed).then_some(ts), ..PageHeap::default() };
         target.libraries = BTreeMap::new();
         target.is_counted = false;
         target.reading = None;

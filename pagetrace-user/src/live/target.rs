@@ -3,7 +3,7 @@
 //! *File.* It is made a moment after the process came into view ([`SETTLE`] or [`SETTLE_EVENTS`]), so that a program
 //! that is just being started gives it its name; until then events wait here.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes as Block;
@@ -16,6 +16,7 @@ use crate::live::objects::Library;
 use crate::live::process::Program;
 use crate::live::reading::Reading;
 use crate::live::silence::Silence;
+use crate::live::tcmalloc;
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::symbols::go::offsets::GoOffsets;
@@ -178,6 +179,11 @@ impl Target {
             header.probes.extend(attached.probes.iter().cloned());
             header.notes.push(attached.note.clone());
         }
+        for library in &self.heap.libraries {
+            header.probes.extend(library.probes.iter().cloned());
+            header.notes.push(library.note.clone());
+        }
+        header.notes.extend(self.heap.refused.iter().cloned());
         for library in self.libraries.values() {
             header.probes.extend(library.probes.iter().cloned());
             header.notes.push(library.note.clone());
@@ -237,7 +243,9 @@ impl Target {
         trailer.records = self.records;
         trailer.events = self.events;
         trailer.own_events = self.events - self.records.min(self.events);
-        if self.heap.offsets().is_some() && self.heap.root.is_none() {
+        let is_recorded =
+            self.heap.offsets().is_some() || self.heap.libraries.iter().any(|library| library.is_attached);
+        if is_recorded && self.heap.root.is_none() {
             self.notes.push("its page heap gave no event: what it holds is not in the file".to_owned());
         }
         trailer.notes = std::mem::take(&mut self.notes);
@@ -268,6 +276,12 @@ pub struct PageHeap {
     pub attached: Option<Arc<Attached>>,
     /// The program is a Go program.
     pub is_go: bool,
+    /// When its program began, if that was seen.
+    pub began: Option<Nanos>,
+    /// Libraries of tcmalloc's whose page heap is attached to, or could not be.
+    pub libraries: Vec<Arc<tcmalloc::Library>>,
+    /// Why those of its other allocators are not.
+    pub refused: BTreeSet<String>,
     /// Where it lies; the first of its events tells.
     pub root: Option<u64>,
     /// Why it has to be read.

@@ -176,7 +176,7 @@ impl State {
                 self.heap.apply(event.ts, run, odd);
             }
             Body::HeapReading { why } => {
-                self.heap.begin_anew();
+                self.heap.begin_reading();
                 if *why == Why::Start {
                     // Events of a heap whose past was not known yet could not but look odd.
                     self.anomalies.retain(|anomaly| !anomaly.what.is_of_heap());

@@ -8,6 +8,7 @@ use crate::live::decode::{What, decode};
 use crate::live::merge::Words;
 use crate::live::spans::{self, Contents};
 use crate::live::target::Target;
+use crate::live::tcmalloc::{Asked, Found, Library};
 use crate::units::Nanos;
 
 impl Capture {
@@ -23,10 +24,41 @@ impl Capture {
             target.heap.due = (!is_whole).then_some(Why::Start);
             target.heap.attached = found.map(|found| found.attached);
             target.heap.is_go = target.heap.attached.is_some();
+            self.attend_libraries(index);
             self.attend_objects(index);
         }
         for index in std::mem::take(&mut self.route.to_look_at) {
+            self.attend_libraries(index);
             self.attend_objects(index);
+        }
+    }
+
+    /// Attaches to the page heaps of the libraries that a process has mapped.
+    fn attend_libraries(&mut self, index: u32) {
+        let Some(target) = self.route.targets.get(&index).filter(|target| !target.has_ended()) else { return };
+        let asked = Asked { pid: target.identity.pid, began: target.heap.began, is_go: target.heap.is_go };
+        let looked = self.page_heaps.of_process(&mut self.kernel, asked);
+        let is_new = |library: &Arc<Library>| !target.heap.libraries.iter().any(|known| Arc::ptr_eq(known, library));
+        let new: Vec<Found> = looked.libraries.into_iter().filter(|found| is_new(&found.library)).collect();
+        // Nothing is known of what such a heap did until now.
+        let has_past = target.heap.libraries.is_empty() && new.iter().any(|found| !found.whole);
+        let at = if has_past { self.settle() } else { Nanos(0) };
+        let Some(target) = self.route.targets.get_mut(&index) else { return };
+        if has_past {
+            target.push_own(at, 0, Body::HeapReading { why: Why::Start }, &self.route.writer);
+        }
+        for Found { library, .. } in new {
+            if !target.is_waiting() {
+                target.notes.push(library.note.clone());
+            }
+            target.heap.libraries.push(library);
+        }
+        let is_go = target.heap.is_go;
+        for refusal in looked.refused {
+            // That of the C library of every process is no news.
+            if target.heap.refused.insert(refusal.clone()) && is_go {
+                self.route.notes.push(format!("{} ({}): {refusal}", target.comm, target.identity.pid));
+            }
         }
     }
 
@@ -88,12 +120,17 @@ impl Capture {
     /// What there is to say of the page heaps that are recorded.
     #[must_use]
     pub fn heap_notes(&self) -> Vec<String> {
-        let targets = self.route.targets.values().filter(|target| !target.has_ended());
-        targets
+        let targets = || self.route.targets.values().filter(|target| !target.has_ended());
+        let libraries = targets().flat_map(|target| {
+            let of = format!("{} ({})", target.comm, target.identity.pid);
+            target.heap.libraries.iter().map(move |library| format!("{of}: {}", library.note))
+        });
+        targets()
             .filter_map(|target| {
                 let attached: &Arc<_> = target.heap.attached.as_ref()?;
                 Some(format!("{} ({}): {}", target.comm, target.identity.pid, attached.note))
             })
+            .chain(libraries)
             .collect()
     }
 }
