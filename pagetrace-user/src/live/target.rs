@@ -72,6 +72,8 @@ pub struct Target {
     pub is_counted: bool,
     /// What was found out about the recording since its file's header was written.
     pub notes: Vec<String>,
+    /// What was said of page heaps, there or here.
+    pub told: BTreeSet<String>,
     pub reading: Option<Reading>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
@@ -105,6 +107,7 @@ impl Target {
             libraries: BTreeMap::new(),
             is_counted: false,
             notes: Vec::new(),
+            told: BTreeSet::new(),
             reading: None,
             due: None,
             next_repair: Nanos(0),
@@ -182,6 +185,7 @@ impl Target {
         for library in &self.heap.libraries {
             header.probes.extend(library.probes.iter().cloned());
             header.notes.push(library.note.clone());
+            self.told.insert(library.note.clone());
         }
         header.notes.extend(self.heap.refused.iter().cloned());
         for library in self.libraries.values() {

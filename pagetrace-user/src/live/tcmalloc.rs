@@ -34,6 +34,15 @@ pub struct Library {
     since: Nanos,
 }
 
+impl Library {
+    /// The same with each point, where the header can tell them no more.
+    #[must_use]
+    pub fn note_with_points(&self) -> String {
+        let points: Vec<&str> = self.probes.iter().map(|probe| probe.name.as_str()).collect();
+        if points.is_empty() { self.note.clone() } else { format!("{}: {}", self.note, points.join(", ")) }
+    }
+}
+
 /// What was found in a process.
 #[derive(Clone, Debug, Default)]
 pub struct Looked {
@@ -108,8 +117,8 @@ impl PageHeaps {
                 Kind::Plan(name, plan) => {
                     let library = self.of_file(kernel, asked.pid, (&link, &path), (&name, &plan));
                     let Some(library) = library else { continue };
-                    // In every process, and already before this one's program began.
-                    let whole = self.everyone && asked.began.is_some_and(|began| library.since < began);
+                    // The points stood there already, in every process or in this one, which ran another program then.
+                    let whole = asked.began.is_some_and(|began| library.since < began);
                     if !looked.libraries.iter().any(|found| Arc::ptr_eq(&found.library, &library)) {
                         looked.libraries.push(Found { library, whole });
                     }

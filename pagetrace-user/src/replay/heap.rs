@@ -4,14 +4,14 @@
 //! the heap just got is like what it gave back: free, and without memory.
 //!
 //! Frees of pages that are not in use change nothing, and are counted as anomalies, as is everything that a page heap never
-//! does. Where the past of a heap is not known (a reading without rows says so), what was handed out before is told by its
+//! does. Where the past of a heap is not known (a process that was there before the trace, or a reading without rows), what was handed out before is told by its
 //! free alone: that is not odd, and counted apart.
 
 use std::collections::BTreeMap;
 
 use super::anomaly::Oddity;
 use super::tally::Volume;
-use crate::event::{HeapAct, HeapRun, HeapState, SpanKind};
+use crate::event::{HeapAct, HeapRun, HeapState, SpanKind, Start};
 use crate::ranges::RangeSet;
 use crate::units::{Bytes, HEAP_PAGE_BYTES, HeapPages, Nanos, Range};
 
@@ -35,7 +35,8 @@ pub struct Heap {
     pub frees: Volume,
     pub scavs: Volume,
     pub marks: Volume,
-    /// Rows of the last reading.
+    /// There was a reading, if only one that says that nothing is known; and the rows of the last.
+    was_read: bool,
     rows: u64,
     /// Events by P, the threads without one as `None`.
     pub by_p: BTreeMap<Option<u32>, u64>,
@@ -98,13 +99,20 @@ impl Heap {
         for runs in sets {
             *runs = RangeSet::default();
         }
-        (self.rows, self.seen) = (0, None);
+        (self.rows, self.seen, self.was_read) = (0, None, false);
+    }
+
+    /// The process comes into view. One that was there before the trace, or goes on with another's program, has a past: as
+    /// long as no reading comes, what the heap did until now is not known.
+    pub(super) fn begin(&mut self, how: Start) {
+        self.seen = (how != Start::Executed).then(RangeSet::default);
     }
 
     /// A reading of it begins: as long as no row comes, its past is not known.
     pub(super) fn begin_reading(&mut self) {
         self.begin_anew();
         self.seen = Some(RangeSet::default());
+        self.was_read = true;
     }
 
     fn used_for(&mut self, kind: SpanKind) -> &mut RangeSet {

@@ -147,6 +147,7 @@ impl State {
             }
             Body::Start { how, .. } => {
                 self.started.get_or_insert(*how);
+                self.heap.begin(*how);
                 if *how != Start::Running {
                     self.set_empty_base(event.ts);
                 }

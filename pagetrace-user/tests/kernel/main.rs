@@ -67,6 +67,8 @@ mod go_spans;
 
 mod go_silence;
 
+mod tcmalloc;
+
 mod crowd;
 
 mod attach_window;

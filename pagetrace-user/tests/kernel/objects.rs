@@ -41,7 +41,7 @@ const CALLS: [&str; 14] = [
 ];
 
 /// Compiles a source of `tests/programs`.
-fn compiled(compiler: &str, flags: &[&str], source: &str, name: &str) -> PathBuf {
+pub fn compiled(compiler: &str, flags: &[&str], source: &str, name: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
     std::fs::create_dir_all(&directory).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);

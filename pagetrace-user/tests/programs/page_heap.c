@@ -1,10 +1,10 @@
 // A program that keeps the page heap of its allocator busy: blocks of many sizes come and go in four threads, some of them
 // aligned; then memory is given back to the kernel, and some is taken again.
 //
-// usage: page_heap ROUNDS now|wait FILE
+// usage: page_heap ROUNDS now|aggressive|wait|hold FILE
 //
 // "wait": takes blocks, prints "ready"; after one byte on stdin acts and prints "done"; ends after a second. "now": acts and
-// ends. Whenever it has done one thing it appends to FILE what the allocator's own books say (gperftools'
+// ends. "aggressive": the same, and what is free is given back at once. "hold", with any allocator: prints "ready" and ends after one byte. Otherwise, whenever it has done one thing it appends to FILE what the allocator's own books say (gperftools'
 // MallocExtension_GetNumericProperty), in bytes and calls, and between which two moments (of the kernel's monotonic clock, ns)
 // they said it: a line "HEAP FREE UNMAPPED RESERVES DECOMMITS FROM TO".
 #include <fcntl.h>
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 extern int MallocExtension_GetNumericProperty(const char *property, size_t *value) __attribute__((weak));
+extern int MallocExtension_SetNumericProperty(const char *property, size_t value) __attribute__((weak));
 extern void MallocExtension_ReleaseFreeMemory(void) __attribute__((weak));
 extern void MallocExtension_ReleaseToSystem(size_t bytes) __attribute__((weak));
 
@@ -100,12 +101,14 @@ int main(int argc, char **argv) {
 	file = open(argv[3], O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
 	if (file < 0) return 1;
 	char byte;
+	if (strcmp(argv[2], "hold") == 0) return write(1, "ready\n", 6) != 6 || read(0, &byte, 1) < 0;
+	if (strcmp(argv[2], "aggressive") == 0) MallocExtension_SetNumericProperty("tcmalloc.aggressive_memory_decommit", 1);
 	if (strcmp(argv[2], "wait") == 0) {
 		fill();
 		say();
 		if (write(1, "ready\n", 6) != 6 || read(0, &byte, 1) != 1) return 1;
 	}
 	act();
-	if (strcmp(argv[2], "wait") == 0 && (write(1, "done\n", 5) != 5 || read(0, &byte, 1) != 1)) return 1;
+	if (strcmp(argv[2], "wait") == 0 && (write(1, "done\n", 5) != 5 || read(0, &byte, 1) < 0)) return 1;
 	return 0;
 }

@@ -48,8 +48,9 @@ impl Capture {
             target.push_own(at, 0, Body::HeapReading { why: Why::Start }, &self.route.writer);
         }
         for Found { library, .. } in new {
-            if !target.is_waiting() {
-                target.notes.push(library.note.clone());
+            // What the header does not tell any more.
+            if !target.is_waiting() && target.told.insert(library.note.clone()) {
+                target.notes.push(library.note_with_points());
             }
             target.heap.libraries.push(library);
         }
