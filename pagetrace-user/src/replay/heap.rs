@@ -35,8 +35,7 @@ pub struct Heap {
     pub frees: Volume,
     pub scavs: Volume,
     pub marks: Volume,
-    /// There was a reading, if only one that says that nothing is known; and the rows of the last.
-    was_read: bool,
+    /// Rows of the last reading.
     rows: u64,
     /// Events by P, the threads without one as `None`.
     pub by_p: BTreeMap<Option<u32>, u64>,
@@ -84,13 +83,10 @@ impl Heap {
         self.seen.is_some()
     }
 
-    /// Whether nothing is known of one.
+    /// Whether there was any event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.has_past()
-            && [self.allocs.count, self.frees.count, self.scavs.count, self.marks.count, self.rows]
-                .iter()
-                .all(|&n| n == 0)
+        [self.allocs.count, self.frees.count, self.scavs.count, self.marks.count, self.rows].iter().all(|&n| n == 0)
     }
 
     /// Another program, another heap, or a reading of it begins: nothing is in use or given back. Counts and peak stay.
@@ -99,7 +95,7 @@ impl Heap {
         for runs in sets {
             *runs = RangeSet::default();
         }
-        (self.rows, self.seen, self.was_read) = (0, None, false);
+        (self.rows, self.seen) = (0, None);
     }
 
     /// The process comes into view. One that was there before the trace, or goes on with another's program, has a past: as
@@ -112,7 +108,6 @@ impl Heap {
     pub(super) fn begin_reading(&mut self) {
         self.begin_anew();
         self.seen = Some(RangeSet::default());
-        self.was_read = true;
     }
 
     fn used_for(&mut self, kind: SpanKind) -> &mut RangeSet {
