@@ -10,6 +10,7 @@
 //! *Source.* src/runtime/{mheap,mpagealloc,mpallocbits}.go, Go 1.19 to 1.27.
 
 mod put_aside;
+pub mod tcmalloc;
 
 use std::fs::File;
 use std::io;
@@ -173,6 +174,13 @@ fn word(memory: &File, at: u64) -> io::Result<u64> {
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks_exact(8).filter_map(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
+}
+
+/// What events of tcmalloc's say in [`settle`]: pages that the heap just got have memory there, as those that it freed.
+#[must_use]
+pub fn of_tcmalloc(before: &[HeapRun]) -> Vec<HeapRun> {
+    let free = |run: &HeapRun| if run.act == HeapAct::Mark { HeapRun { act: HeapAct::Free, ..*run } } else { *run };
+    before.iter().map(free).collect()
 }
 
 /// The rows as they were at the moment between `before` and `meanwhile`: events of the heap in the order of their times,

@@ -20,6 +20,7 @@ use crate::live::tcmalloc;
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::symbols::go::offsets::GoOffsets;
+use crate::symbols::tcmalloc::{PageMap, Plan};
 use crate::units::{Comm, Nanos, Pid, Tid};
 
 /// How long a new process may still change its name before its file is made.
@@ -236,7 +237,7 @@ impl Target {
     #[must_use]
     pub fn has_heap_to_read(&self) -> bool {
         let heap = &self.heap;
-        !self.has_ended() && heap.due.is_some() && heap.root.is_some() && heap.offsets().is_some()
+        !self.has_ended() && heap.due.is_some() && heap.root.is_some() && heap.structure().is_some()
     }
 
     /// Writes the trailer and finishes the file. Its number, events and bytes.
@@ -274,6 +275,13 @@ impl Target {
     }
 }
 
+/// How a page heap is laid out in the process's memory.
+#[derive(Clone, Debug)]
+pub enum Structure {
+    Go(GoOffsets, Arc<Attached>),
+    Tcmalloc(Arc<Plan>, PageMap),
+}
+
 /// The page heap of a process, if it has one that is known.
 #[derive(Default)]
 pub struct PageHeap {
@@ -305,6 +313,16 @@ impl PageHeap {
         }
         self.recent.push_back((ts, run));
         self.silence.heard(ts, &run);
+    }
+
+    /// How one that is recorded can be read.
+    #[must_use]
+    pub fn structure(&self) -> Option<Structure> {
+        if let (Some(attached), Some(offsets)) = (&self.attached, self.offsets()) {
+            return Some(Structure::Go(offsets, Arc::clone(attached)));
+        }
+        let mut attached = self.libraries.iter().filter(|library| library.is_attached);
+        attached.find_map(|library| Some(Structure::Tcmalloc(Arc::clone(&library.plan), library.plan.map?)))
     }
 
     /// Where the fields lie, of one that is recorded.

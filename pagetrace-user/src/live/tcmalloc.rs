@@ -30,6 +30,7 @@ pub struct Library {
     /// What there is to say, for the header and for whoever started the recording.
     pub note: String,
     pub is_attached: bool,
+    pub plan: Arc<Plan>,
     /// Since when.
     since: Nanos,
 }
@@ -115,7 +116,7 @@ impl PageHeaps {
                     looked.refused.insert(format!("the page heap of {name} ({path}) is not recorded: {why}"));
                 }
                 Kind::Plan(name, plan) => {
-                    let library = self.of_file(kernel, asked.pid, (&link, &path), (&name, &plan));
+                    let library = self.of_file(kernel, asked.pid, (&link, &path), (&name, plan));
                     let Some(library) = library else { continue };
                     // The points stood there already, in every process or in this one, which ran another program then.
                     let whole = asked.began.is_some_and(|began| library.since < began);
@@ -136,7 +137,7 @@ impl PageHeaps {
         }
         for path in linked_files(program) {
             if let Kind::Plan(name, plan) = self.kind(&path) {
-                let library = self.of_file(kernel, pid, (&path, &path.to_string_lossy()), (&name, &plan));
+                let library = self.of_file(kernel, pid, (&path, &path.to_string_lossy()), (&name, plan));
                 self.before.entry(pid).or_default().extend(library);
             }
         }
@@ -160,7 +161,7 @@ impl PageHeaps {
         kernel: &mut Kernel,
         pid: Pid,
         (link, path): (&Path, &str),
-        (name, plan): (&str, &Plan),
+        (name, plan): (&str, Arc<Plan>),
     ) -> Option<Arc<Library>> {
         let key = Identity::of(&fs::metadata(link).ok()?);
         let scope = if self.everyone { Scope::Everyone } else { Scope::Process(pid) };
@@ -188,13 +189,13 @@ pub fn refusals(allocators: &[(String, Why)], others: bool) -> Vec<String> {
     told.map(|(name, why)| format!("the page heap of {name} is not recorded: {why}")).collect()
 }
 
-fn attach(kernel: &mut Kernel, target: &Target, what: &str, (path, plan): (&str, &Plan)) -> Library {
+fn attach(kernel: &mut Kernel, target: &Target, what: &str, (path, plan): (&str, Arc<Plan>)) -> Library {
     let points: Vec<Point> = plan
         .points
         .iter()
         .map(|point| {
             let name = format!("{} ({}) of {path}", point.symbol, point.cost.word());
-            Point { name, offset: point.file_offset.0, cookie: cookie_of(plan, point) }
+            Point { name, offset: point.file_offset.0, cookie: cookie_of(&plan, point) }
         })
         .collect();
     let since = clock::now();
@@ -205,11 +206,11 @@ fn attach(kernel: &mut Kernel, target: &Target, what: &str, (path, plan): (&str,
             let cost = if stepped == 0 { "all emulated".to_owned() } else { format!("{stepped} single-stepped") };
             let note = format!("the page heap of {what} is recorded at {attached} points, {cost}");
             // Only now do all stand.
-            Library { probes, note, is_attached: true, since: clock::now() }
+            Library { probes, note, is_attached: true, plan, since: clock::now() }
         }
         Err(failure) => {
             let note = format!("the page heap of {what} is not recorded: {}", failure.why);
-            Library { probes: Vec::new(), note, is_attached: false, since }
+            Library { probes: Vec::new(), note, is_attached: false, plan, since }
         }
     }
 }

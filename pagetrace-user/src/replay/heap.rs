@@ -107,7 +107,7 @@ impl Heap {
     /// A reading of it begins: as long as no row comes, its past is not known.
     pub(super) fn begin_reading(&mut self) {
         self.begin_anew();
-        self.seen = Some(RangeSet::default());
+        (self.seen, self.older) = (Some(RangeSet::default()), Volume::default());
     }
 
     fn used_for(&mut self, kind: SpanKind) -> &mut RangeSet {

@@ -15,6 +15,7 @@
 //! into it: then there is no plan, because events would be missing.
 //! *Source.* `src/page_heap.{h,cc}` and `src/span.h` of gperftools 2.5 to 2.18.
 
+mod page_map;
 mod release;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ use super::image::Image;
 use super::prologue::Cost;
 use super::slots::Slots;
 use super::{Address, FileOffset, SymbolError, allocators};
+
+pub use page_map::PageMap;
 
 /// An allocator's file, and what is known of its page heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +94,8 @@ pub struct Plan {
     pub page_shift: u8,
     /// The function that makes the heap grow.
     pub grows: Symbol,
+    /// Where it notes what is whose; `None`: it cannot be read.
+    pub map: Option<PageMap>,
 }
 
 const ALLOC: &str = "tcmalloc::PageHeap::Carve";
@@ -188,6 +193,7 @@ fn plan(elf: &Elf) -> Result<Result<Plan, Why>, SymbolError> {
     if grows.end.0.saturating_sub(grows.entry.0) > span_cookie::MOST_GROWS || grows.end <= grows.entry {
         return Ok(Err(Why::Unfamiliar(GROW)));
     }
+    let map = page_map::of(&elf.code(alloc.entry, alloc.end.0.saturating_sub(alloc.entry.0).min(MOST_CODE))?);
     let Some(alloc) = entry(elf, Verb::Alloc, ALLOC, alloc, 3)? else { return Ok(Err(Why::Unfamiliar(ALLOC))) };
     let Some(free) = entry(elf, Verb::Free, free_name, free, 2)? else { return Ok(Err(Why::Unfamiliar(free_name))) };
     let Some(scav) = scav.entry.plus(released.offset).and_then(|address| {
@@ -204,7 +210,7 @@ fn plan(elf: &Elf) -> Result<Result<Plan, Why>, SymbolError> {
     }) else {
         return Ok(Err(Why::Unfamiliar(SCAV)));
     };
-    Ok(Ok(Plan { points: vec![alloc, free, scav], page_shift: released.page_shift, grows }))
+    Ok(Ok(Plan { points: vec![alloc, free, scav], page_shift: released.page_shift, grows, map }))
 }
 
 /// The best point at which a function's first `count` arguments are in registers.

@@ -153,19 +153,18 @@ fn figures_from_mid_life() {
     let moments: Vec<[u64; 2]> = said[1..].iter().map(|(_, moments)| *moments).collect();
     let (before, _) = said[0];
     for ((figures_said, _), heaps) in said[1..].iter().zip(heaps_at(&recording.file(), &moments)) {
-        // What came and went since the attach, and how often.
+        // What there is, and what came since the attach.
         let ours = |heap: &Heap| {
-            let change = heap.allocs.bytes.0.wrapping_sub(heap.frees.bytes.0);
-            [heap.marks.bytes.0, change, heap.marks.count, heap.scavs.count]
+            let unmapped = heap.given_back().0 - heap.never_used().0;
+            [heap.in_use().0, unmapped, heap.marks.bytes.0, heap.marks.count, heap.scavs.count]
         };
-        let change = [
-            figures_said[0] - before[0],
-            in_use(*figures_said).wrapping_sub(in_use(before)),
-            figures_said[3] - before[3],
-            figures_said[4] - before[4],
-        ];
-        assert!(heaps.iter().map(ours).any(|ours| ours == change), "tcmalloc says {figures_said:?}, before {before:?}");
+        let [size, _, unmapped, marks, scavs] = *figures_said;
+        let theirs = [in_use(*figures_said), unmapped, size - before[0], marks - before[3], scavs - before[4]];
+        let ours: Vec<_> = heaps.iter().map(ours).collect();
+        assert!(ours.contains(&theirs), "{ours:?}, tcmalloc says {theirs:?}");
     }
+    assert_eq!(report(&recording.file())["heap"]["is_whole"], true);
+    assert!(!recording.stderr.contains("page heap of process"), "{}", recording.stderr);
 }
 
 /// Calls and pages: handed out, taken back, given back.

@@ -4,12 +4,18 @@ use std::sync::Arc;
 
 use crate::event::{Body, HeapRun, Start, Why};
 use crate::live::capture::Capture;
+use crate::live::clock;
 use crate::live::decode::{What, decode};
 use crate::live::merge::Words;
 use crate::live::spans::{self, Contents};
-use crate::live::target::Target;
+use crate::live::target::{Structure, Target};
 use crate::live::tcmalloc::{Asked, Found, Library};
 use crate::units::Nanos;
+
+/// How long what a probe of tcmalloc's tells takes to come true, under the heap's lock.
+const COMES_TRUE_SOON: Nanos = Nanos(1_000_000);
+/// How often a heap of tcmalloc's is read until nothing happens meanwhile.
+const MOST_TRIES: u32 = 20;
 
 impl Capture {
     /// Attaches to the page heaps of the processes that came into view since.
@@ -21,7 +27,7 @@ impl Capture {
             let found = self.heaps.of_process(&mut self.kernel, target.identity.pid);
             // A program that was attached to before it began has no past that has to be read.
             let is_whole = how == Start::Executed && found.as_ref().is_some_and(|found| found.was_there);
-            target.heap.due = (!is_whole).then_some(Why::Start);
+            target.heap.due = (!is_whole && found.is_some()).then_some(Why::Start);
             target.heap.attached = found.map(|found| found.attached);
             target.heap.is_go = target.heap.attached.is_some();
             self.attend_libraries(index);
@@ -46,6 +52,7 @@ impl Capture {
         let Some(target) = self.route.targets.get_mut(&index) else { return };
         if has_past {
             target.push_own(at, 0, Body::HeapReading { why: Why::Start }, &self.route.writer);
+            target.heap.due = Some(Why::Start);
         }
         for Found { library, .. } in new {
             // What the header does not tell any more.
@@ -72,32 +79,55 @@ impl Capture {
         let found = self.route.targets.iter_mut().find(|(_, target)| target.has_heap_to_read());
         let Some((&index, target)) = found else { return false };
         let (owner, pid) = (target.owner, target.identity.pid);
-        let (Some(why), Some(root), Some(offsets)) = (target.heap.due.take(), target.heap.root, target.heap.offsets())
+        let (Some(why), Some(root), Some(structure)) =
+            (target.heap.due.take(), target.heap.root, target.heap.structure())
         else {
             return false;
         };
-        let Some(attached) = target.heap.attached.clone() else { return false };
-        let before: Vec<HeapRun> = target.heap.recent.iter().map(|(_, run)| *run).collect();
-        let contents = spans::read(pid, root, &offsets, &attached.all_ps);
+        let mut before: Vec<HeapRun> = target.heap.recent.iter().map(|(_, run)| *run).collect();
+        let mut last = target.heap.recent.back().map_or(Nanos(0), |(ts, _)| *ts);
         // What came while it was read puts the reading right, before it comes into the file itself.
-        let mut held: Vec<(Nanos, Words)> = Vec::new();
-        self.merge.settle(&mut |ts, words| held.push((ts, *words)));
-        let mut meanwhile = Vec::new();
-        for (ts, words) in &held {
-            let record = decode(*ts, words);
-            if let What::Heap { run, .. } = record.what
-                && record.owner == owner
-            {
-                meanwhile.push(run);
+        let (mut held, mut meanwhile): (Vec<(Nanos, Words)>, Vec<HeapRun>) = (Vec::new(), Vec::new());
+        let mut tries = 0;
+        let contents = loop {
+            let from = clock::now();
+            let contents = match &structure {
+                Structure::Go(offsets, attached) => spans::read(pid, root, offsets, &attached.all_ps),
+                Structure::Tcmalloc(plan, map) => spans::tcmalloc::read(pid, root, plan, map),
+            };
+            let known = held.len();
+            self.merge.settle(&mut |ts, words| held.push((ts, *words)));
+            for (ts, words) in held.iter().skip(known) {
+                let record = decode(*ts, words);
+                if let What::Heap { run, .. } = record.what
+                    && record.owner == owner
+                {
+                    meanwhile.push(run);
+                    last = last.max(*ts);
+                }
             }
-        }
+            tries += 1;
+            let is_quiet = last < Nanos(from.0.saturating_sub(COMES_TRUE_SOON.0));
+            match (&structure, contents) {
+                (Structure::Tcmalloc(..), Ok(_)) if !is_quiet && tries < MOST_TRIES => {}
+                (Structure::Tcmalloc(..), Ok(contents)) => break Ok(Contents { is_whole: is_quiet, ..contents }),
+                (_, contents) => break contents,
+            }
+        };
+        let lacks = match &structure {
+            Structure::Go(..) => {
+                "the list of the Ps of process {pid} was not found: up to 64 pages that each had put aside when its page heap was \
+                 read count as having memory"
+            }
+            Structure::Tcmalloc(..) => {
+                before = spans::of_tcmalloc(&before);
+                "the page heap of process {pid} changed whenever it was read: what it had given back before that may be told wrong"
+            }
+        };
         match contents {
             Ok(Contents { rows, is_whole }) => {
                 if !is_whole {
-                    self.route.notes.push(format!(
-                        "the list of the Ps of process {pid} was not found: up to 64 pages that each had put aside when its page \
-                         heap was read count as having memory"
-                    ));
+                    self.route.notes.push(lacks.replace("{pid}", &pid.to_string()));
                 }
                 if let Some(target) = self.route.targets.get_mut(&index) {
                     target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
