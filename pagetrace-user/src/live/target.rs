@@ -235,9 +235,13 @@ impl Target {
 
     /// Whether its page heap has to be read and can be.
     #[must_use]
-    pub fn has_heap_to_read(&self) -> bool {
+    pub fn has_heap_to_read(&self, now: Nanos) -> bool {
         let heap = &self.heap;
-        !self.has_ended() && heap.due.is_some() && heap.root.is_some() && heap.structure().is_some()
+        !self.has_ended()
+            && heap.due.is_some()
+            && heap.not_before <= now
+            && heap.root.is_some()
+            && heap.structure().is_some()
     }
 
     /// Writes the trailer and finishes the file. Its number, events and bytes.
@@ -298,6 +302,9 @@ pub struct PageHeap {
     pub root: Option<u64>,
     /// Why it has to be read.
     pub due: Option<Why>,
+    /// Not before then, after so many tries in vain.
+    pub not_before: Nanos,
+    pub put_off: u32,
     /// Its last events, which may not have come true yet when it is read.
     pub recent: VecDeque<(Nanos, HeapRun)>,
     pub silence: Silence,

@@ -1,10 +1,11 @@
 // A program that keeps the page heap of its allocator busy: blocks of many sizes come and go in four threads, some of them
 // aligned; then memory is given back to the kernel, and some is taken again.
 //
-// usage: page_heap ROUNDS now|aggressive|wait|hold FILE
+// usage: page_heap ROUNDS now|aggressive|wait|busy|hold FILE
 //
 // "wait": takes blocks, prints "ready"; after one byte on stdin acts and prints "done"; ends after a second. "now": acts and
-// ends. "aggressive": the same, and what is free is given back at once. "hold", with any allocator: prints "ready" and ends after one byte. Otherwise, whenever it has done one thing it appends to FILE what the allocator's own books say (gperftools'
+// ends. "aggressive": the same, and what is free is given back at once. "busy": takes and gives
+// blocks from before it prints "ready" until a byte comes on stdin; then prints "done" and ends after a second. "hold", with any allocator: prints "ready" and ends after one byte. Otherwise, whenever it has done one thing it appends to FILE what the allocator's own books say (gperftools'
 // MallocExtension_GetNumericProperty), in bytes and calls, and between which two moments (of the kernel's monotonic clock, ns)
 // they said it: a line "HEAP FREE UNMAPPED RESERVES DECOMMITS FROM TO".
 #include <fcntl.h>
@@ -25,6 +26,7 @@ enum { THREADS = 4, KEPT = 512 };
 static char *kept[THREADS][KEPT];
 static int rounds;
 static int file;
+static volatile int is_busy;
 
 static unsigned long long now(void) {
 	struct timespec time;
@@ -53,27 +55,32 @@ static void say(void) {
 static void *work(void *which) {
 	size_t thread = (size_t)which;
 	unsigned dice = 12345 + thread;
-	for (int round = 0; round < rounds; round++) {
+	for (int round = 0; round < rounds || is_busy; round++) {
 		dice = dice * 1103515245 + 12345;
 		char **block = &kept[thread][(dice >> 16) % KEPT];
 		size_t bytes = (size_t)1 << (4 + (dice >> 8) % 18);
 		bytes += bytes / 3;
 		free(*block);
-		if (round % 50 == 7) {
+		if (is_busy && round % 200 == 0 && MallocExtension_ReleaseToSystem) {
+			*block = NULL;
+			MallocExtension_ReleaseToSystem(1 << 20);
+		} else if (round % 50 == 7) {
 			if (posix_memalign((void **)block, (size_t)4096 << round % 5, bytes) != 0) abort();
 		} else if (round % 50 == 8) {
 			*block = realloc(malloc(bytes / 2), bytes);
 		} else {
 			*block = malloc(bytes);
 		}
-		memset(*block, 1, bytes < 100 ? bytes : 100);
+		if (*block) memset(*block, 1, bytes < 100 ? bytes : 100);
 	}
 	return NULL;
 }
 
 static void fill(void) {
 	pthread_t threads[THREADS];
+	char byte;
 	for (size_t thread = 0; thread < THREADS; thread++) pthread_create(&threads[thread], NULL, work, (void *)thread);
+	if (is_busy) is_busy = write(1, "ready\n", 6) != 6 || read(0, &byte, 1) != 1;
 	for (size_t thread = 0; thread < THREADS; thread++) pthread_join(threads[thread], NULL);
 }
 
@@ -108,7 +115,13 @@ int main(int argc, char **argv) {
 		say();
 		if (write(1, "ready\n", 6) != 6 || read(0, &byte, 1) != 1) return 1;
 	}
-	act();
-	if (strcmp(argv[2], "wait") == 0 && (write(1, "done\n", 5) != 5 || read(0, &byte, 1) < 0)) return 1;
-	return 0;
+	is_busy = strcmp(argv[2], "busy") == 0;
+	if (is_busy) {
+		fill();
+		say();
+	} else {
+		act();
+	}
+	if (strcmp(argv[2], "wait") != 0 && strcmp(argv[2], "busy") != 0) return 0;
+	return write(1, "done\n", 5) != 5 || read(0, &byte, 1) < 0;
 }

@@ -1,5 +1,6 @@
 //! Page heaps in a capture: attaching to those of processes that come into view, and reading what was there before.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::event::{Body, HeapRun, Start, Why};
@@ -7,15 +8,17 @@ use crate::live::capture::Capture;
 use crate::live::clock;
 use crate::live::decode::{What, decode};
 use crate::live::merge::Words;
-use crate::live::spans::{self, Contents};
-use crate::live::target::{Structure, Target};
+use crate::live::spans::{self, Contents, Row};
+use crate::live::target::Structure;
 use crate::live::tcmalloc::{Asked, Found, Library};
 use crate::units::Nanos;
 
 /// How long what a probe of tcmalloc's tells takes to come true, under the heap's lock.
 const COMES_TRUE_SOON: Nanos = Nanos(1_000_000);
-/// How often a heap of tcmalloc's is read until nothing happens meanwhile.
-const MOST_TRIES: u32 = 20;
+/// How often a heap of tcmalloc's is read at once until two readings agree, how long until the next try, and how many.
+const MOST_TRIES: u32 = 6;
+const PUT_OFF: Nanos = Nanos(200_000_000);
+const MOST_PUT_OFF: u32 = 100;
 
 impl Capture {
     /// Attaches to the page heaps of the processes that came into view since.
@@ -72,11 +75,12 @@ impl Capture {
 
     /// Reads one page heap that is due and whose place is known; `false` when there is none.
     pub(super) fn read_heap(&mut self) -> bool {
-        if !self.route.targets.values().any(Target::has_heap_to_read) {
+        let now = clock::now();
+        if !self.route.targets.values().any(|target| target.has_heap_to_read(now)) {
             return false;
         }
         let at = self.settle();
-        let found = self.route.targets.iter_mut().find(|(_, target)| target.has_heap_to_read());
+        let found = self.route.targets.iter_mut().find(|(_, target)| target.has_heap_to_read(now));
         let Some((&index, target)) = found else { return false };
         let (owner, pid) = (target.owner, target.identity.pid);
         let (Some(why), Some(root), Some(structure)) =
@@ -85,9 +89,13 @@ impl Capture {
             return false;
         };
         let mut before: Vec<HeapRun> = target.heap.recent.iter().map(|(_, run)| *run).collect();
+        if let Structure::Tcmalloc(..) = structure {
+            before = spans::of_tcmalloc(&before);
+        }
         let mut last = target.heap.recent.back().map_or(Nanos(0), |(ts, _)| *ts);
         // What came while it was read puts the reading right, before it comes into the file itself.
         let (mut held, mut meanwhile): (Vec<(Nanos, Words)>, Vec<HeapRun>) = (Vec::new(), Vec::new());
+        let mut earlier: Option<Vec<Row>> = None;
         let mut tries = 0;
         let contents = loop {
             let from = clock::now();
@@ -107,27 +115,28 @@ impl Capture {
                 }
             }
             tries += 1;
-            let is_quiet = last < Nanos(from.0.saturating_sub(COMES_TRUE_SOON.0));
-            match (&structure, contents) {
-                (Structure::Tcmalloc(..), Ok(_)) if !is_quiet && tries < MOST_TRIES => {}
-                (Structure::Tcmalloc(..), Ok(contents)) => break Ok(Contents { is_whole: is_quiet, ..contents }),
+            let contents = match (&structure, contents) {
+                (Structure::Tcmalloc(..), Ok(contents)) => contents,
                 (_, contents) => break contents,
+            };
+            // Nothing happened, nothing was under way.
+            let is_quiet = last < Nanos(from.0.saturating_sub(COMES_TRUE_SOON.0));
+            if is_quiet && earlier.as_ref() == Some(&contents.rows) {
+                break Ok(contents);
             }
-        };
-        let lacks = match &structure {
-            Structure::Go(..) => {
-                "the list of the Ps of process {pid} was not found: up to 64 pages that each had put aside when its page heap was \
-                 read count as having memory"
-            }
-            Structure::Tcmalloc(..) => {
-                before = spans::of_tcmalloc(&before);
-                "the page heap of process {pid} changed whenever it was read: what it had given back before that may be told wrong"
+            earlier = is_quiet.then_some(contents.rows);
+            if tries >= MOST_TRIES {
+                self.put_off(index, why);
+                break Err(io::ErrorKind::WouldBlock.into());
             }
         };
         match contents {
             Ok(Contents { rows, is_whole }) => {
                 if !is_whole {
-                    self.route.notes.push(lacks.replace("{pid}", &pid.to_string()));
+                    self.route.notes.push(format!(
+                        "the list of the Ps of process {pid} was not found: up to 64 pages that each had put aside when its page \
+                         heap was read count as having memory"
+                    ));
                 }
                 if let Some(target) = self.route.targets.get_mut(&index) {
                     target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
@@ -139,6 +148,7 @@ impl Capture {
                     }
                 }
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.route.notes.push(format!("the page heap of process {pid} could not be read: {error}")),
         }
         for (ts, words) in held {
@@ -146,6 +156,20 @@ impl Capture {
         }
         self.mute();
         true
+    }
+
+    /// A heap of tcmalloc's changed whenever it was read: later, perhaps.
+    fn put_off(&mut self, index: u32, why: Why) {
+        let Some(target) = self.route.targets.get_mut(&index) else { return };
+        target.heap.put_off += 1;
+        if target.heap.put_off < MOST_PUT_OFF {
+            target.heap.due = Some(why);
+            target.heap.not_before = Nanos(clock::now().0.saturating_add(PUT_OFF.0));
+            return;
+        }
+        let note = "its page heap changed whenever it was read: its runs are known since the attach only";
+        target.notes.push(note.to_owned());
+        self.route.notes.push(format!("{} ({}): {note}", target.comm, target.identity.pid));
     }
 
     /// What there is to say of the page heaps that are recorded.
