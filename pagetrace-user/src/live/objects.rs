@@ -277,7 +277,11 @@ pub fn mapped_programs(pid: Pid) -> Vec<(PathBuf, String)> {
             let (_, device, inode) = (words.next()?, words.next()?, words.next()?);
             let path = line.get(line.find('/')?..)?;
             let is_new = rights.contains('x') && inode != "0" && seen.insert((device, inode));
-            is_new.then(|| (PathBuf::from(format!("/proc/{pid}/map_files/{range}")), path.to_owned()))
+            // A low address has zeros before it here, but none in the name of the link.
+            let (start, end) = range.split_once('-')?;
+            let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16));
+            let link = format!("/proc/{pid}/map_files/{:x}-{:x}", start.ok()?, end.ok()?);
+            is_new.then(|| (PathBuf::from(link), path.to_owned()))
         })
         .collect()
 }

@@ -259,12 +259,19 @@ fn children() {
 #[test]
 fn doctor_tells_the_points_or_why_there_are_none() {
     let stage = Stage::enter("tcmalloc");
-    for (preload, told) in [
-        (TCMALLOC, "tcmalloc::PageHeap::Carve at 0x"),
-        ("libjemalloc.so.2", "the page heap of jemalloc 5.3.0 is not recorded: no page-heap functions are exported"),
-        ("", "the page heap of glibc 2."),
+    // At a low address, with its C library in itself.
+    let alone = compiled("cc", &["-Wall", "-Wextra", "-static", "-no-pie"], "page_heap.c", "page_heap_static");
+    for (program, preload, told) in [
+        (page_heap(), TCMALLOC, "tcmalloc::PageHeap::Carve at 0x"),
+        (
+            page_heap(),
+            "libjemalloc.so.2",
+            "the page heap of jemalloc 5.3.0 is not recorded: no page-heap functions are exported",
+        ),
+        (page_heap(), "", "the page heap of glibc 2."),
+        (alone, "none", "the page heap of glibc"),
     ] {
-        let mut command = Command::new(page_heap());
+        let mut command = Command::new(program);
         let target =
             Target::run(command.args(["1", "hold"]).arg(stage.join("books")).env("LD_PRELOAD", preload)).ready();
         let said = run(["doctor", "--pid", &target.pid().to_string()]).stdout;
