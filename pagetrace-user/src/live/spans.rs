@@ -310,6 +310,9 @@ mod tests {
             &[(3, 2, GivenBack), (5, 1, Heap), (6, 2, GivenBack)],
         );
         check(&rows, &[run(Free, 0, 2)], &[], &rows[1..]);
+        // What tcmalloc gets has memory, and what it gets meanwhile it had not.
+        let (before, meanwhile) = (of_tcmalloc(&[run(Mark, 20, 9), run(Alloc, 20, 2)]), [run(Mark, 40, 9)]);
+        check(&rows, &before, &meanwhile, &[rows[0], rows[1], rows[2], (20, 2, Heap)]);
         check(&[], &[run(Alloc, 0, 2)], &[run(Free, 0, 2)], &[(0, 2, Heap)]);
     }
 }

@@ -200,7 +200,7 @@ impl Heap {
                     return odd(Oddity::HeapScavInUse, addr);
                 }
                 // What was never used may be given back: the kernel is asked about a run, part of which was.
-                let unused = self.never_used.remove(range);
+                let unused = if act == HeapAct::Scav { self.never_used.remove(range) } else { Bytes(0) };
                 match self.given_back.add(range) {
                     Some(again) if again <= unused => {}
                     Some(_) => odd(Oddity::HeapScavTwice, addr),

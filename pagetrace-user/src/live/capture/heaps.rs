@@ -139,6 +139,7 @@ impl Capture {
                     ));
                 }
                 if let Some(target) = self.route.targets.get_mut(&index) {
+                    target.heap.put_off = 0;
                     target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
                     let rows = spans::settle(&rows, &before, &meanwhile);
                     target.heap.silence.read(at, &rows);
@@ -161,7 +162,10 @@ impl Capture {
     /// A heap of tcmalloc's changed whenever it was read: later, perhaps.
     fn put_off(&mut self, index: u32, why: Why) {
         let Some(target) = self.route.targets.get_mut(&index) else { return };
-        target.heap.put_off += 1;
+        target.heap.put_off = target.heap.put_off.saturating_add(1);
+        if target.heap.put_off > MOST_PUT_OFF {
+            return;
+        }
         if target.heap.put_off < MOST_PUT_OFF {
             target.heap.due = Some(why);
             target.heap.not_before = Nanos(clock::now().0.saturating_add(PUT_OFF.0));
