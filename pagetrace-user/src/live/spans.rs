@@ -176,13 +176,6 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks_exact(8).filter_map(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
 }
 
-/// What events of tcmalloc's say in [`settle`]: pages that the heap just got have memory there, as those that it freed.
-#[must_use]
-pub fn of_tcmalloc(before: &[HeapRun]) -> Vec<HeapRun> {
-    let free = |run: &HeapRun| if run.act == HeapAct::Mark { HeapRun { act: HeapAct::Free, ..*run } } else { *run };
-    before.iter().map(free).collect()
-}
-
 /// The rows as they were at the moment between `before` and `meanwhile`: events of the heap in the order of their times,
 /// those until then and those from then to the end of the reading.
 ///
@@ -310,9 +303,6 @@ mod tests {
             &[(3, 2, GivenBack), (5, 1, Heap), (6, 2, GivenBack)],
         );
         check(&rows, &[run(Free, 0, 2)], &[], &rows[1..]);
-        // What tcmalloc gets has memory, and what it gets meanwhile it had not.
-        let (before, meanwhile) = (of_tcmalloc(&[run(Mark, 20, 9), run(Alloc, 20, 2)]), [run(Mark, 40, 9)]);
-        check(&rows, &before, &meanwhile, &[rows[0], rows[1], rows[2], (20, 2, Heap)]);
         check(&[], &[run(Alloc, 0, 2)], &[run(Free, 0, 2)], &[(0, 2, Heap)]);
     }
 }

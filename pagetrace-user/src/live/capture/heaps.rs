@@ -11,7 +11,7 @@ use crate::live::merge::Words;
 use crate::live::spans::{self, Contents, Row};
 use crate::live::target::Structure;
 use crate::live::tcmalloc::{Asked, Found, Library};
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 
 /// How long what a probe of tcmalloc's tells takes to come true, under the heap's lock.
 const COMES_TRUE_SOON: Nanos = Nanos(1_000_000);
@@ -82,54 +82,31 @@ impl Capture {
         let at = self.settle();
         let found = self.route.targets.iter_mut().find(|(_, target)| target.has_heap_to_read(now));
         let Some((&index, target)) = found else { return false };
-        let (owner, pid) = (target.owner, target.identity.pid);
         let (Some(why), Some(root), Some(structure)) =
             (target.heap.due.take(), target.heap.root, target.heap.structure())
         else {
             return false;
         };
-        let mut before: Vec<HeapRun> = target.heap.recent.iter().map(|(_, run)| *run).collect();
-        if let Structure::Tcmalloc(..) = structure {
-            before = spans::of_tcmalloc(&before);
+        match structure {
+            Structure::Go(offsets, attached) => {
+                self.read_go(index, why, at, |pid| spans::read(pid, root, &offsets, &attached.all_ps))
+            }
+            Structure::Tcmalloc(plan, map) => {
+                self.read_at_rest(index, why, |pid| spans::tcmalloc::read(pid, root, &plan, &map));
+            }
         }
-        let mut last = target.heap.recent.back().map_or(Nanos(0), |(ts, _)| *ts);
+        self.mute();
+        true
+    }
+
+    /// Reads a heap while it goes on.
+    fn read_go(&mut self, index: u32, why: Why, at: Nanos, read: impl Fn(Pid) -> io::Result<Contents>) {
+        let Some(target) = self.route.targets.get(&index) else { return };
+        let (owner, pid) = (target.owner, target.identity.pid);
+        let before: Vec<HeapRun> = target.heap.recent.iter().map(|(_, run)| *run).collect();
+        let contents = read(pid);
         // What came while it was read puts the reading right, before it comes into the file itself.
-        let (mut held, mut meanwhile): (Vec<(Nanos, Words)>, Vec<HeapRun>) = (Vec::new(), Vec::new());
-        let mut earlier: Option<Vec<Row>> = None;
-        let mut tries = 0;
-        let contents = loop {
-            let from = clock::now();
-            let contents = match &structure {
-                Structure::Go(offsets, attached) => spans::read(pid, root, offsets, &attached.all_ps),
-                Structure::Tcmalloc(plan, map) => spans::tcmalloc::read(pid, root, plan, map),
-            };
-            let known = held.len();
-            self.merge.settle(&mut |ts, words| held.push((ts, *words)));
-            for (ts, words) in held.iter().skip(known) {
-                let record = decode(*ts, words);
-                if let What::Heap { run, .. } = record.what
-                    && record.owner == owner
-                {
-                    meanwhile.push(run);
-                    last = last.max(*ts);
-                }
-            }
-            tries += 1;
-            let contents = match (&structure, contents) {
-                (Structure::Tcmalloc(..), Ok(contents)) => contents,
-                (_, contents) => break contents,
-            };
-            // Nothing happened, nothing was under way.
-            let is_quiet = last < Nanos(from.0.saturating_sub(COMES_TRUE_SOON.0));
-            if is_quiet && earlier.as_ref() == Some(&contents.rows) {
-                break Ok(contents);
-            }
-            earlier = is_quiet.then_some(contents.rows);
-            if tries >= MOST_TRIES {
-                self.put_off(index, why);
-                break Err(io::ErrorKind::WouldBlock.into());
-            }
-        };
+        let held = self.hold();
         match contents {
             Ok(Contents { rows, is_whole }) => {
                 if !is_whole {
@@ -138,25 +115,65 @@ impl Capture {
                          heap was read count as having memory"
                     ));
                 }
-                if let Some(target) = self.route.targets.get_mut(&index) {
-                    target.heap.put_off = 0;
-                    target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
-                    let rows = spans::settle(&rows, &before, &meanwhile);
-                    target.heap.silence.read(at, &rows);
-                    for row in rows {
-                        let body = Body::BaselineHeap { addr: row.addr, pages: row.pages, state: row.state };
-                        target.push_own(at, 0, body, &self.route.writer);
-                    }
-                }
+                let rows = spans::settle(&rows, &before, &runs_of(&held, owner));
+                self.write_reading(index, (at, why), rows);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.route.notes.push(format!("the page heap of process {pid} could not be read: {error}")),
         }
+        self.release(held);
+    }
+
+    /// Reads a heap until two readings agree and no event has come meanwhile; else it is put off.
+    fn read_at_rest(&mut self, index: u32, why: Why, read: impl Fn(Pid) -> io::Result<Contents>) {
+        let mut earlier: Option<Vec<Row>> = None;
+        for _ in 0..MOST_TRIES {
+            let at = self.settle();
+            let Some(target) = self.route.targets.get(&index).filter(|target| !target.has_ended()) else { return };
+            let (owner, pid) = (target.owner, target.identity.pid);
+            let last = target.heap.recent.back().map_or(Nanos(0), |(ts, _)| *ts);
+            let contents = read(pid);
+            let held = self.hold();
+            let rows = match contents {
+                Ok(contents) => contents.rows,
+                Err(error) => {
+                    self.route.notes.push(format!("the page heap of process {pid} could not be read: {error}"));
+                    return self.release(held);
+                }
+            };
+            // Nothing was under way, nothing happened.
+            let is_quiet = at.since(last) > COMES_TRUE_SOON && runs_of(&held, owner).is_empty();
+            if is_quiet && earlier.as_ref() == Some(&rows) {
+                self.write_reading(index, (at, why), rows);
+                return self.release(held);
+            }
+            earlier = is_quiet.then_some(rows);
+            self.release(held);
+        }
+        self.put_off(index, why);
+    }
+
+    /// The records from the last moment that was settled until now.
+    fn hold(&mut self) -> Vec<(Nanos, Words)> {
+        let mut held = Vec::new();
+        self.merge.settle(&mut |ts, words| held.push((ts, *words)));
+        held
+    }
+
+    fn release(&mut self, held: Vec<(Nanos, Words)>) {
         for (ts, words) in held {
             self.route.take(ts, &words);
         }
-        self.mute();
-        true
+    }
+
+    fn write_reading(&mut self, index: u32, (at, why): (Nanos, Why), rows: Vec<Row>) {
+        let Some(target) = self.route.targets.get_mut(&index) else { return };
+        target.heap.put_off = 0;
+        target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
+        target.heap.silence.read(at, &rows);
+        for row in rows {
+            let body = Body::BaselineHeap { addr: row.addr, pages: row.pages, state: row.state };
+            target.push_own(at, 0, body, &self.route.writer);
+        }
     }
 
     /// A heap of tcmalloc's changed whenever it was read: later, perhaps.
@@ -192,4 +209,14 @@ impl Capture {
             .chain(libraries)
             .collect()
     }
+}
+
+/// What these records say of the page heap of an owner.
+fn runs_of(held: &[(Nanos, Words)], owner: u32) -> Vec<HeapRun> {
+    let records = held.iter().map(|(ts, words)| decode(*ts, words));
+    let runs = records.filter_map(|record| match record.what {
+        What::Heap { run, .. } if record.owner == owner => Some(run),
+        _ => None,
+    });
+    runs.collect()
 }
