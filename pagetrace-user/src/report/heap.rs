@@ -101,13 +101,16 @@ pub(super) fn section(report: &Report, out: &mut String) -> fmt::Result {
             Bytes(heap.older_free_bytes)
         )?;
     }
+    let never_used = match heap.never_used_bytes {
+        0 => String::new(),
+        bytes => format!(", of that never used {}", Bytes(bytes)),
+    };
     writeln!(
         out,
-        "peak {} at {}; given back to the kernel and not used since {}, of that never used {}",
+        "peak {} at {}; given back to the kernel and not used since {}{never_used}",
         Bytes(heap.peak_bytes),
         at(report, heap.peak_ns),
-        Bytes(heap.given_back_bytes),
-        Bytes(heap.never_used_bytes)
+        Bytes(heap.given_back_bytes)
     )?;
     let mut acts = table(&["act", "events", "pages", "bytes"]);
     for act in &heap.acts {
