@@ -148,6 +148,10 @@ fn figures_from_mid_life() {
     let mut command = Command::new(page_heap());
     let mut target = Target::run(command.args([ROUNDS, "wait"]).arg(&books).env("LD_PRELOAD", TCMALLOC)).ready();
     let recorder = Recorder::of_pid(&traces, target.pid());
+    target.go();
+    target.await_line("took");
+    // The first says that nothing is known yet.
+    await_readings(&traces, 2);
     target.act();
     let recording = recorder.interrupt();
     target.finish();
@@ -179,7 +183,6 @@ fn figures_of_a_busy_heap() {
         let mut target = Target::run(command.args([ROUNDS, "busy"]).arg(&books).env("LD_PRELOAD", TCMALLOC)).ready();
         let recorder = Recorder::of_pid(&traces, target.pid());
         target.act();
-        // The first says that nothing is known yet.
         await_readings(&traces, 2);
         let recording = recorder.interrupt();
         target.finish();

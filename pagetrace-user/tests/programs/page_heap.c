@@ -3,11 +3,13 @@
 //
 // usage: page_heap ROUNDS now|aggressive|wait|busy|hold FILE
 //
-// "wait": takes blocks, prints "ready"; after one byte on stdin acts and prints "done"; ends after a second. "now": acts and
-// ends. "aggressive": the same, and what is free is given back at once. "busy": takes and gives
-// blocks from before it prints "ready" until a byte comes on stdin; then prints "done" and ends after a second. "hold", with any allocator: prints "ready" and ends after one byte. Otherwise, whenever it has done one thing it appends to FILE what the allocator's own books say (gperftools'
-// MallocExtension_GetNumericProperty), in bytes and calls, and between which two moments (of the kernel's monotonic clock, ns)
-// they said it: a line "HEAP FREE UNMAPPED RESERVES DECOMMITS FROM TO".
+// "wait": takes blocks, prints "ready"; after one byte on stdin takes one block more and prints "took"; after a second acts
+// and prints "done"; ends after a third. "now": acts and ends. "aggressive": the same, and what is free is given back at
+// once. "busy": takes and gives blocks from before it prints "ready" until a byte comes on stdin; then prints "done" and ends
+// after a second. "hold", with any allocator: prints "ready" and ends after one byte. Otherwise, whenever it has done one
+// thing it appends to FILE what the allocator's own books say (gperftools' MallocExtension_GetNumericProperty), in bytes and
+// calls, and between which two moments (of the kernel's monotonic clock, ns) they said it: a line
+// "HEAP FREE UNMAPPED RESERVES DECOMMITS FROM TO".
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -114,6 +116,8 @@ int main(int argc, char **argv) {
 		fill();
 		say();
 		if (write(1, "ready\n", 6) != 6 || read(0, &byte, 1) != 1) return 1;
+		char *volatile block = malloc(4 << 20);
+		if (block == NULL || write(1, "took\n", 5) != 5 || read(0, &byte, 1) != 1) return 1;
 	}
 	is_busy = strcmp(argv[2], "busy") == 0;
 	if (is_busy) {
