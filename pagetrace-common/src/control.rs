@@ -89,6 +89,67 @@ pub mod cookie {
     }
 }
 
+/// The attach cookie of a uprobe on tcmalloc's page heap: what the point means, and where its arguments are.
+///
+/// ```text
+/// bits 0..3 a HEAP_* of the record, 3..7 register of the span, 7..11 register of its pages ([`record::HEAP_ALLOC`])
+/// or of what the kernel said ([`record::HEAP_SCAV`]), 11..15 register of the heap, 15..18 how much greater its pages are
+/// than those of a record: by 2 to this power, 18..32 bytes of the function that makes the heap grow, 32..64 where that
+/// begins, from the point on: signed
+/// ```
+///
+/// Registers have the numbers of x86-64 instructions; [`NONE`](span_cookie::NONE) is that of the stack pointer.
+pub mod span_cookie {
+    use crate::record;
+
+    /// No register.
+    pub const NONE: u8 = 4;
+    /// Bytes at most of the function that makes the heap grow.
+    pub const MOST_GROWS: u64 = (1 << 14) - 1;
+    /// The greatest power for the size of a page.
+    pub const MOST_SHIFT: u8 = 7;
+
+    /// A point of a page heap.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Point {
+        pub verb: u8,
+        pub span: u8,
+        /// The pages, or the kernel's answer.
+        pub told: u8,
+        pub heap: u8,
+        pub shift: u8,
+        /// What makes the heap grow: where it begins, from the point on, and its bytes; 0: no matter who calls.
+        pub grows_from: i32,
+        pub grows_bytes: u16,
+    }
+
+    /// What is beyond its bits is cut.
+    #[must_use]
+    pub const fn of(point: Point) -> u64 {
+        (point.verb & record::HEAP_VERB) as u64
+            | (point.span as u64 & 15) << 3
+            | (point.told as u64 & 15) << 7
+            | (point.heap as u64 & 15) << 11
+            | (point.shift as u64 & 7) << 15
+            | (point.grows_bytes as u64 & MOST_GROWS) << 18
+            | (point.grows_from as u32 as u64) << 32
+    }
+
+    /// What [`of`] made a cookie of.
+    #[must_use]
+    pub const fn point(cookie: u64) -> Point {
+        Point {
+            verb: cookie as u8 & record::HEAP_VERB,
+            span: (cookie >> 3 & 15) as u8,
+            told: (cookie >> 7 & 15) as u8,
+            heap: (cookie >> 11 & 15) as u8,
+            shift: (cookie >> 15 & 7) as u8,
+            grows_from: (cookie >> 32) as u32 as i32,
+            grows_bytes: (cookie >> 18 & MOST_GROWS) as u16,
+        }
+    }
+}
+
 /// The attach cookie of a uprobe on a function of an allocator: what it does, and where its arguments are at the point.
 ///
 /// ```text

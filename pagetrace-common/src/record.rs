@@ -55,7 +55,8 @@ pub const CALL_FILE: u8 = 12;
 /// which one in bits 3..7. What could not be read of the process is told by [`HEAP_UNREAD`].
 ///
 /// `who`: bits 0..32 the P + 1, 0 for none; of [`HEAP_FREE`], [`HEAP_INIT`] and, where it is known, [`HEAP_ALLOC`] bits
-/// 32..40 the type of the span + 1 and bits 40..48 its class. `mheap`: the address of the heap itself, of [`HEAP_ALLOC`], [`HEAP_FREE`] and [`HEAP_INIT`].
+/// 32..40 the type of the span + 1 and bits 40..48 its class. `mheap`: the address of the heap itself, of [`HEAP_ALLOC`], [`HEAP_FREE`] and [`HEAP_INIT`],
+/// and of a [`HEAP_GROW`] with [`HEAP_TCMALLOC`].
 pub const HEAP: u8 = 13;
 
 /// A function of an allocator gave or took memory: `[address, bytes, who]`; flags: an `OBJECT_*` and [`OBJECT_MOVES`].
@@ -120,6 +121,8 @@ pub const HEAP_PURPOSE: u8 = 6;
 pub const HEAP_UNREAD: u8 = 7;
 /// The bits of the flags that hold a `HEAP_*`.
 pub const HEAP_VERB: u8 = 7;
+/// The heap is tcmalloc's, not Go's: there is no P, goroutine or type. Not of [`HEAP_PHASE`], whose bit this is.
+pub const HEAP_TCMALLOC: u8 = 8;
 
 /// Memory was given: its address, and the bytes that were asked for.
 pub const OBJECT_ALLOC: u8 = 0;

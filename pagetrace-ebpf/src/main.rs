@@ -36,6 +36,8 @@ mod scan;
 mod stack;
 #[cfg(target_arch = "bpf")]
 mod task;
+#[cfg(target_arch = "bpf")]
+mod tcmalloc;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

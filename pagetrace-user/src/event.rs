@@ -79,7 +79,8 @@ pub enum Body {
     Scan(Scan),
 
     // ---- heap layer ----
-    /// The page heap of an allocator did something with a run of pages.
+    /// The page heap of an allocator did something with a run of pages. One that is not Go's tells neither P nor goroutine
+    /// nor span.
     Heap(HeapRun),
 
     // ---- object layer ----
@@ -114,6 +115,7 @@ pub enum Body {
     /// in swap instead of resident (then `pfn` is `None`).
     BaselinePages { addr: u64, pages: Pages, pfn: Option<Pfn>, file: bool, swapped: bool },
     /// A reading of the page heap begins: whatever was known of it is replaced by the rows that follow at the same time.
+    /// Where none follows, nothing is known of what it did until now.
     HeapReading { why: Why },
     /// `pages` of the page heap from `addr`, and what they are.
     BaselineHeap { addr: u64, pages: HeapPages, state: HeapState },

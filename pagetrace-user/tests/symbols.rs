@@ -27,3 +27,6 @@ mod hostile;
 
 #[path = "symbols/allocator_files.rs"]
 mod allocator_files;
+
+#[path = "symbols/tcmalloc_files.rs"]
+mod tcmalloc_files;

@@ -40,6 +40,8 @@ pub struct Looked {
     pub found: Result<Process, Unfit>,
     /// Its program's page heap, if it has one that is known.
     pub page_heap: Option<GoPlan>,
+    /// What is known of the page heaps of the allocators that it has mapped.
+    pub page_heaps: Vec<page_heap::Mapped>,
     /// The allocators that it has mapped.
     pub allocators: Vec<Mapped>,
 }
@@ -50,7 +52,8 @@ impl Looked {
         let page_heap = found.as_ref().ok().and_then(|_| page_heap::look(pid));
         let is_there = found.is_ok();
         let allocators = if is_there { allocators::look(pid, page_heap.is_some()) } else { Vec::new() };
-        Looked { pid, found, page_heap, allocators }
+        let page_heaps = if is_there { page_heap::look_at_libraries(pid) } else { Vec::new() };
+        Looked { pid, found, page_heap, page_heaps, allocators }
     }
 }
 
@@ -159,7 +162,13 @@ mod tests {
             checks: statuses.iter().map(check).collect(),
             targets: targets
                 .into_iter()
-                .map(|found| Looked { pid: Pid(1), found, page_heap: None, allocators: Vec::new() })
+                .map(|found| Looked {
+                    pid: Pid(1),
+                    found,
+                    page_heap: None,
+                    page_heaps: Vec::new(),
+                    allocators: Vec::new(),
+                })
                 .collect(),
         }
     }

@@ -16,12 +16,13 @@ pub fn text(report: &Report) -> String {
     for check in &report.checks {
         table.add_row([status_word(check.status), check.name, &with_fix(&check.found, &check.fix)]);
     }
-    for Looked { pid, found, page_heap, allocators } in &report.targets {
+    for Looked { pid, found, page_heap, page_heaps, allocators } in &report.targets {
         let (word, said) = match found {
             Ok(process) => {
                 let heap = page_heap.as_ref().map(page_heap::text).unwrap_or_default();
+                let heaps = page_heap::text_of_libraries(page_heaps, page_heap.is_some());
                 let objects: String = allocators.iter().map(allocators::text).collect();
-                ("ok", process_text(process) + &printable(&(heap + &objects)))
+                ("ok", process_text(process) + &printable(&(heap + &heaps + &objects)))
             }
             Err(unfit) => ("MISSING", with_fix(&unfit.why(), &unfit.fix())),
         };
@@ -97,7 +98,7 @@ fn check_json(check: &Check) -> Value {
     json!({ "check": check.name, "status": status, "lacks": lacks, "found": check.found, "fix": check.fix })
 }
 
-fn target_json(Looked { pid, found, page_heap, allocators }: &Looked) -> Value {
+fn target_json(Looked { pid, found, page_heap, page_heaps, allocators }: &Looked) -> Value {
     match found {
         Ok(process) => json!({
             "tgid": pid.0,
@@ -107,6 +108,7 @@ fn target_json(Looked { pid, found, page_heap, allocators }: &Looked) -> Value {
             "rss_bytes": process.rss.map(|rss| rss.0),
             "bits": process.width.map(Width::bits),
             "page_heap": page_heap.as_ref().map(page_heap::value),
+            "page_heaps": page_heaps.iter().map(page_heap::value_of_library).collect::<Vec<_>>(),
             "allocators": allocators.iter().map(allocators::value).collect::<Vec<_>>(),
         }),
         Err(unfit) => json!({ "tgid": pid.0, "status": "missing", "why": unfit.why(), "fix": unfit.fix() }),
@@ -140,9 +142,16 @@ mod tests {
                         width: Some(Width::Bits32),
                     }),
                     page_heap: None,
+                    page_heaps: Vec::new(),
                     allocators: Vec::new(),
                 },
-                Looked { pid: Pid(8), found: Err(Unfit::Absent), page_heap: None, allocators: Vec::new() },
+                Looked {
+                    pid: Pid(8),
+                    found: Err(Unfit::Absent),
+                    page_heap: None,
+                    page_heaps: Vec::new(),
+                    allocators: Vec::new(),
+                },
             ],
         }
     }

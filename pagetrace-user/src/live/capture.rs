@@ -27,6 +27,7 @@ use crate::live::merge::Merge;
 use crate::live::objects::Objects;
 use crate::live::pagemap::ZeroFrames;
 use crate::live::route::{REPAIR_PAUSE, Route};
+use crate::live::tcmalloc::PageHeaps;
 use crate::units::Nanos;
 
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
@@ -56,6 +57,7 @@ pub struct Capture {
     pub merge: Merge,
     pub route: Route,
     pub heaps: Heaps,
+    pub page_heaps: PageHeaps,
     pub objects: Objects,
     /// Address spaces that are gone, whose samples may still be in the kernel's map; and when they were last forgotten.
     gone_owners: BTreeSet<u32>,
@@ -82,7 +84,7 @@ impl Capture {
         kernel: Kernel,
         merge: Merge,
         route: Route,
-        (heaps, objects): (Heaps, Objects),
+        (heaps, page_heaps, objects): (Heaps, PageHeaps, Objects),
         (zero, spin): (ZeroFrames, Duration),
     ) -> Capture {
         let now = clock::now();
@@ -92,6 +94,7 @@ impl Capture {
             merge,
             route,
             heaps,
+            page_heaps,
             objects,
             gone_owners: BTreeSet::new(),
             forgot: now,

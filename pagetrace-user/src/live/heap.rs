@@ -14,7 +14,7 @@ use pagetrace_common::record;
 
 use crate::event::{Probe, ScanKind};
 use crate::failure::Failure;
-use crate::live::decode::PHASES;
+use crate::live::decode::heap::PHASES;
 use crate::live::load::{HeapLayout, Kernel};
 use crate::live::spans::AllPs;
 use crate::live::uprobe::{Identity, Point, Scope, Target, Way};

@@ -11,9 +11,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
 use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_obj::btf::{BtfType, Func, FuncLinkage};
-use pagetrace_common::control::{
-    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS, MAX_EXACT_CPUS, heap_layout, stack_way, tally, word,
-};
+use pagetrace_common::control::{COUNTER_WORDS, FRAMES_PER_ROW, MAX_EXACT_CPUS, heap_layout, stack_way, tally, word};
 use pagetrace_common::record::PADDED_WORDS;
 
 use crate::event::Probe;
@@ -21,9 +19,10 @@ use crate::failure::{Code, Failure};
 use crate::live::attach::AttachPoints;
 use crate::live::frames::FrameTable;
 use crate::live::layout::Layout;
-use crate::live::uprobe::{MapFds, Point, Program, StateDirectory, Target, UprobeSet, Way};
+use crate::live::uprobe::{MapFds, Program, UprobeSet};
 use crate::units::Pid;
 
+mod heaps;
 mod host;
 mod objects;
 
@@ -35,7 +34,6 @@ use objects::{MOST_CALLS, MOST_LIVE, ObjectMaps};
 /// where memory is not there: a skip of it hides nothing.
 const LOOKS: &str = "pt_fault_kernel";
 const WALK: &str = "pt_walk";
-const HEAP: &str = "pt_heap";
 /// What the uprobes' programs are called together.
 const UPROBES: &str = "uprobes";
 
@@ -85,6 +83,8 @@ pub struct Kernel {
     heap_layouts: Array<MapData, HeapLayout>,
     /// The rows that are set.
     layouts_known: Vec<HeapLayout>,
+    /// The program on tcmalloc's points, made of the object when it is first needed.
+    tcmalloc: Option<Program>,
     maps: MapFds,
     objects: ObjectMaps,
     /// By tgid, how stacks are told.
@@ -167,6 +167,7 @@ impl Kernel {
             frames: FrameTable::new(frames, u64::from(rows) * u64::from(FRAMES_PER_ROW)),
             heap_layouts: take(&mut ebpf, "HEAP_LAYOUTS")?,
             layouts_known: Vec::new(),
+            tcmalloc: None,
             objects: ObjectMaps {
                 calls: take(&mut ebpf, "CALLS")?,
                 live: take(&mut ebpf, "LIVE")?,
@@ -213,35 +214,6 @@ impl Kernel {
     /// Wants this process: its address space at the next walk, or the one of its next exec.
     pub fn want(&mut self, pid: Pid) -> Result<(), Failure> {
         self.processes.insert(pid.0, 0, 0).map_err(|error| failed("choose the process", &error))
-    }
-
-    /// Attaches to points of a page heap, whose cookies name a layout, until this is dropped. What came of each.
-    ///
-    /// *Errors.* Those of [`UprobeSet::attach`].
-    pub fn attach_heap(&mut self, target: &Target, points: &[Point], way: Way) -> Result<Vec<Probe>, Failure> {
-        let program = Program::of_object(object(), HEAP, self.maps.clone());
-        let program = program.map_err(|error| failed("find the program for page heaps", &error))?;
-        let set = UprobeSet::attach(&program, target, points, way, &StateDirectory::default())?;
-        let probes = set.probes().to_vec();
-        self.uprobes.push(set);
-        Ok(probes)
-    }
-
-    /// The number by which cookies name this layout. Equal ones have the same.
-    ///
-    /// *Errors.* It says nothing of where a `g` has its `m`; more different ones than the programs' table holds.
-    pub fn heap_layout(&mut self, layout: HeapLayout) -> Result<u32, Failure> {
-        let known = self.layouts_known.iter().position(|known| *known == layout);
-        let row = u32::try_from(known.unwrap_or(self.layouts_known.len())).unwrap_or(u32::MAX);
-        if known.is_none() {
-            if row >= HEAP_LAYOUTS || layout.get(heap_layout::G_M) == Some(&0) {
-                return Err(failed("note the layout of a Go runtime", "the table is full, or the layout unknown"));
-            }
-            let set = self.heap_layouts.set(row, layout, 0);
-            set.map_err(|error| failed("note the layout of a Go runtime", &error))?;
-            self.layouts_known.push(layout);
-        }
-        Ok(row)
     }
 
     /// Chooses how stacks of a process's threads are told: its program's code keeps frame pointers, or may not.

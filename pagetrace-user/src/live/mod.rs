@@ -31,6 +31,7 @@ mod heap;
 mod objects;
 mod silence;
 mod spans;
+mod tcmalloc;
 
 mod stacks;
 
@@ -47,3 +48,4 @@ pub use command::{STAGE as EXEC_STAGE, stage as stage_exec};
 pub use layout::{STAGE as LAYOUT_STAGE, stage as stage_layout};
 pub use objects::{Returns, mapped_programs, returns_of};
 pub use session::record;
+pub use tcmalloc::refusals;

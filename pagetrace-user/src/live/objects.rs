@@ -278,7 +278,11 @@ pub fn mapped_programs(pid: Pid) -> Vec<(PathBuf, String)> {
             let (_, device, inode) = (words.next()?, words.next()?, words.next()?);
             let path = line.get(line.find('/')?..)?;
             let is_new = rights.contains('x') && inode != "0" && seen.insert((device, inode));
-            is_new.then(|| (PathBuf::from(format!("/proc/{pid}/map_files/{range}")), path.to_owned()))
+            // A low address has zeros before it here, but none in the name of the link.
+            let (start, end) = range.split_once('-')?;
+            let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16));
+            let link = format!("/proc/{pid}/map_files/{:x}-{:x}", start.ok()?, end.ok()?);
+            is_new.then(|| (PathBuf::from(link), path.to_owned()))
         })
         .collect()
 }
@@ -304,7 +308,7 @@ fn interpreted_by(file: &Path) -> PathBuf {
 }
 
 /// A program's file and those that its loader will map with it, as the loader itself tells.
-fn linked_files(file: &Path) -> Vec<PathBuf> {
+pub fn linked_files(file: &Path) -> Vec<PathBuf> {
     let program = &interpreted_by(file);
     let mut files = vec![program.clone()];
     let Some(loader) = allocators::loader_of(program).filter(|loader| loader.contains("/ld-")) else { return files };

@@ -172,7 +172,12 @@ impl Route {
                 let id = target.stack(ts, walked, &mut self.unwinding, &self.writer);
                 Body::Stack { of, id }
             }
-            What::Heap { run, heap } => {
+            // Of the two heaps that such a process has, its file tells of one.
+            What::Heap { is_go: false, .. } if target.heap.is_go => {
+                self.skipped += 1;
+                return;
+            }
+            What::Heap { run, heap, .. } => {
                 if heap.is_some() {
                     target.heap.root = heap;
                 }
@@ -261,7 +266,7 @@ impl Route {
         target.mm_gone = false;
         target.comm = new.comm;
         target.program = program;
-        target.heap = PageHeap::default();
+        target.heap = PageHeap { began: (new.how == Start::Executed).then_some(ts), ..PageHeap::default() };
         target.libraries = BTreeMap::new();
         target.is_counted = false;
         target.reading = None;

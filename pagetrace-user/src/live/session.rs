@@ -28,6 +28,7 @@ use crate::live::process;
 use crate::live::route::Route;
 use crate::live::select::Rule;
 use crate::live::summary::Summary;
+use crate::live::tcmalloc::PageHeaps;
 use crate::live::uprobe::{self, StateDirectory};
 use crate::live::writer::Writer;
 use crate::options::{RecordOptions, Select};
@@ -215,7 +216,9 @@ impl Work {
         let heaps = if options.no_heap { Heaps::none() } else { Heaps::new(everyone) };
         let others_come = options.follow || !matches!(options.select, Select::Pids(_) | Select::Command(_));
         let objects = Objects::new(options.objects.map(|period| period.0), others_come);
-        let mut capture = Capture::new(kernel, merge, route, (heaps, objects), (zero, options.spin_time));
+        let page_heaps = PageHeaps::new(!options.no_heap, others_come);
+        let allocators = (heaps, page_heaps, objects);
+        let mut capture = Capture::new(kernel, merge, route, allocators, (zero, options.spin_time));
         let mut command = match self.begin(&mut capture, stopped.as_ref()) {
             Ok(()) => stopped.map(Stopped::go).transpose()?,
             Err(failure) => {
@@ -289,6 +292,7 @@ impl Work {
                     kernel.take_returns(stopped.pid(), None)?;
                 }
                 capture.objects.of_program(kernel, stopped.pid(), &file, is_go);
+                capture.page_heaps.of_program(kernel, stopped.pid(), &file, is_go);
             }
             // Only now: the walk must not take the stage that becomes the program for the program.
             capture.route.started = Some((stopped.pid(), stopped.program()));

@@ -10,6 +10,7 @@
 //! *Source.* src/runtime/{mheap,mpagealloc,mpallocbits}.go, Go 1.19 to 1.27.
 
 mod put_aside;
+pub mod tcmalloc;
 
 use std::fs::File;
 use std::io;

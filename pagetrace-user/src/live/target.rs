@@ -5,7 +5,7 @@
 
 mod stacks;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes as Block;
@@ -19,9 +19,11 @@ use crate::live::process::Program;
 use crate::live::reading::Reading;
 use crate::live::silence::Silence;
 use crate::live::stacks::ProcessStacks;
+use crate::live::tcmalloc;
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::symbols::go::offsets::GoOffsets;
+use crate::symbols::tcmalloc::{PageMap, Plan};
 use crate::units::{Comm, Nanos, Pid, Tid};
 
 /// How long a new process may still change its name before its file is made.
@@ -75,6 +77,8 @@ pub struct Target {
     pub stacks: ProcessStacks,
     /// What was found out about the recording since its file's header was written.
     pub notes: Vec<String>,
+    /// What was said of page heaps, there or here.
+    pub told: BTreeSet<String>,
     pub reading: Option<Reading>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
@@ -111,6 +115,7 @@ impl Target {
             is_counted: false,
             stacks: ProcessStacks::default(),
             notes: Vec::new(),
+            told: BTreeSet::new(),
             reading: None,
             due: None,
             next_repair: Nanos(0),
@@ -187,6 +192,12 @@ impl Target {
             header.probes.extend(attached.probes.iter().cloned());
             header.notes.push(attached.note.clone());
         }
+        for library in &self.heap.libraries {
+            header.probes.extend(library.probes.iter().cloned());
+            header.notes.push(library.note.clone());
+            self.told.insert(library.note.clone());
+        }
+        header.notes.extend(self.heap.refused.iter().cloned());
         for library in self.libraries.values() {
             header.probes.extend(library.probes.iter().cloned());
             header.notes.push(library.note.clone());
@@ -233,9 +244,13 @@ impl Target {
 
     /// Whether its page heap has to be read and can be.
     #[must_use]
-    pub fn has_heap_to_read(&self) -> bool {
+    pub fn has_heap_to_read(&self, now: Nanos) -> bool {
         let heap = &self.heap;
-        !self.has_ended() && heap.due.is_some() && heap.root.is_some() && heap.offsets().is_some()
+        !self.has_ended()
+            && heap.due.is_some()
+            && heap.not_before <= now
+            && heap.root.is_some()
+            && heap.structure().is_some()
     }
 
     /// Writes the trailer and finishes the file. Its number, events and bytes.
@@ -246,7 +261,9 @@ impl Target {
         trailer.records = self.records;
         trailer.events = self.events;
         trailer.own_events = self.events - self.records.min(self.events);
-        if self.heap.offsets().is_some() && self.heap.root.is_none() {
+        let is_recorded =
+            self.heap.offsets().is_some() || self.heap.libraries.iter().any(|library| library.is_attached);
+        if is_recorded && self.heap.root.is_none() {
             self.notes.push("its page heap gave no event: what it holds is not in the file".to_owned());
         }
         trailer.notes = std::mem::take(&mut self.notes);
@@ -271,16 +288,32 @@ impl Target {
     }
 }
 
+/// How a page heap is laid out in the process's memory.
+#[derive(Clone, Debug)]
+pub enum Structure {
+    Go(GoOffsets, Arc<Attached>),
+    Tcmalloc(Arc<Plan>, PageMap),
+}
+
 /// The page heap of a process, if it has one that is known.
 #[derive(Default)]
 pub struct PageHeap {
     pub attached: Option<Arc<Attached>>,
     /// The program is a Go program.
     pub is_go: bool,
+    /// When its program began, if that was seen.
+    pub began: Option<Nanos>,
+    /// Libraries of tcmalloc's whose page heap is attached to, or could not be.
+    pub libraries: Vec<Arc<tcmalloc::Library>>,
+    /// Why those of its other allocators are not.
+    pub refused: BTreeSet<String>,
     /// Where it lies; the first of its events tells.
     pub root: Option<u64>,
     /// Why it has to be read.
     pub due: Option<Why>,
+    /// Not before then, after so many tries in vain.
+    pub not_before: Nanos,
+    pub put_off: u32,
     /// Its last events, which may not have come true yet when it is read.
     pub recent: VecDeque<(Nanos, HeapRun)>,
     pub silence: Silence,
@@ -296,6 +329,16 @@ impl PageHeap {
         }
         self.recent.push_back((ts, run));
         self.silence.heard(ts, &run);
+    }
+
+    /// How one that is recorded can be read.
+    #[must_use]
+    pub fn structure(&self) -> Option<Structure> {
+        if let (Some(attached), Some(offsets)) = (&self.attached, self.offsets()) {
+            return Some(Structure::Go(offsets, Arc::clone(attached)));
+        }
+        let mut attached = self.libraries.iter().filter(|library| library.is_attached);
+        attached.find_map(|library| Some(Structure::Tcmalloc(Arc::clone(&library.plan), library.plan.map?)))
     }
 
     /// Where the fields lie, of one that is recorded.

@@ -3,14 +3,15 @@
 //! *Units.* Bytes of address space. *Invariant.* Pages in use are not given back: an alloc ends that. Address space that
 //! the heap just got is like what it gave back: free, and without memory.
 //!
-//! A trace that begins in mid-life shows frees of pages whose alloc came before it. They change nothing, and are counted
-//! as anomalies, as is everything that a page heap never does.
+//! Frees of pages that are not in use change nothing, and are counted as anomalies, as is everything that a page heap never
+//! does. Where the past of a heap is not known (a process that was there before the trace, or a reading without rows), what was handed out before is told by its
+//! free alone: that is not odd, and counted apart.
 
 use std::collections::BTreeMap;
 
 use super::anomaly::Oddity;
 use super::tally::Volume;
-use crate::event::{HeapAct, HeapRun, HeapState, SpanKind};
+use crate::event::{HeapAct, HeapRun, HeapState, SpanKind, Start};
 use crate::ranges::RangeSet;
 use crate::units::{Bytes, HEAP_PAGE_BYTES, HeapPages, Nanos, Range};
 
@@ -24,6 +25,12 @@ pub struct Heap {
     stacks: RangeSet,
     others: RangeSet,
     given_back: RangeSet,
+    /// Of what has no memory: what the heap got and never handed out.
+    never_used: RangeSet,
+    /// What events have told of, where nothing else is known; `None`: everything is.
+    seen: Option<RangeSet>,
+    /// Frees of what was handed out before that.
+    pub older: Volume,
     pub allocs: Volume,
     pub frees: Volume,
     pub scavs: Volume,
@@ -64,6 +71,18 @@ impl Heap {
         self.given_back.total()
     }
 
+    /// Of that, bytes that the heap got and has not handed out yet: in Go, memory that was given back like any other.
+    #[must_use]
+    pub fn never_used(&self) -> Bytes {
+        self.never_used.total()
+    }
+
+    /// Whether only that is known which events have told.
+    #[must_use]
+    pub fn has_past(&self) -> bool {
+        self.seen.is_some()
+    }
+
     /// Whether there was any event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -72,10 +91,23 @@ impl Heap {
 
     /// Another program, another heap, or a reading of it begins: nothing is in use or given back. Counts and peak stay.
     pub(super) fn begin_anew(&mut self) {
-        for runs in [&mut self.objects, &mut self.stacks, &mut self.others, &mut self.given_back] {
+        let sets = [&mut self.objects, &mut self.stacks, &mut self.others, &mut self.given_back, &mut self.never_used];
+        for runs in sets {
             *runs = RangeSet::default();
         }
-        self.rows = 0;
+        (self.rows, self.seen) = (0, None);
+    }
+
+    /// The process comes into view. One that was there before the trace, or goes on with another's program, has a past: as
+    /// long as no reading comes, what the heap did until now is not known.
+    pub(super) fn begin(&mut self, how: Start) {
+        self.seen = (how != Start::Executed).then(RangeSet::default);
+    }
+
+    /// A reading of it begins: as long as no row comes, its past is not known.
+    pub(super) fn begin_reading(&mut self) {
+        self.begin_anew();
+        (self.seen, self.older) = (Some(RangeSet::default()), Volume::default());
     }
 
     fn used_for(&mut self, kind: SpanKind) -> &mut RangeSet {
@@ -94,6 +126,7 @@ impl Heap {
 
     fn begin_use(&mut self, ts: Nanos, kind: SpanKind, range: Range, odd: &mut impl FnMut(Oddity, u64)) {
         self.given_back.remove(range);
+        self.never_used.remove(range);
         if self.end_use(range).0 > 0 {
             odd(Oddity::HeapAllocTwice, range.start);
         }
@@ -113,7 +146,7 @@ impl Heap {
         (addr, pages, state): (u64, HeapPages, HeapState),
         mut odd: impl FnMut(Oddity, u64),
     ) {
-        self.rows = self.rows.saturating_add(1);
+        (self.rows, self.seen) = (self.rows.saturating_add(1), None);
         let range = Range::of(addr, pages.bytes().0);
         let kind = match state {
             HeapState::Heap => SpanKind::Heap,
@@ -152,8 +185,13 @@ impl Heap {
             }
             HeapAct::Free => {
                 self.frees.add(pages.bytes());
-                if self.end_use(range) != range.bytes() {
-                    odd(Oddity::HeapFreeTwice, addr);
+                let ended = self.end_use(range);
+                if ended != range.bytes() {
+                    if ended.0 == 0 && self.seen.as_ref().is_some_and(|seen| !seen.meets(range)) {
+                        self.older.add(range.bytes());
+                    } else {
+                        odd(Oddity::HeapFreeTwice, addr);
+                    }
                 }
             }
             HeapAct::Scav | HeapAct::Mark => {
@@ -161,12 +199,22 @@ impl Heap {
                 if SpanKind::ALL.iter().any(|&kind| self.used_for(kind).meets(range)) {
                     return odd(Oddity::HeapScavInUse, addr);
                 }
+                // What was never used may be given back: the kernel is asked about a run, part of which was.
+                let unused = if act == HeapAct::Scav { self.never_used.remove(range) } else { Bytes(0) };
                 match self.given_back.add(range) {
-                    Some(Bytes(0)) => {}
+                    Some(again) if again <= unused => {}
                     Some(_) => odd(Oddity::HeapScavTwice, addr),
                     None => odd(Oddity::SetFull, addr),
                 }
+                if act == HeapAct::Mark && self.never_used.add(range).is_none() {
+                    odd(Oddity::SetFull, addr);
+                }
             }
+        }
+        if let Some(seen) = &mut self.seen
+            && seen.add(range).is_none()
+        {
+            odd(Oddity::SetFull, addr);
         }
     }
 }

@@ -172,6 +172,7 @@ impl State {
             }
             Body::Start { how, .. } => {
                 self.started.get_or_insert(*how);
+                self.heap.begin(*how);
                 if *how != Start::Running {
                     self.set_empty_base(event.ts);
                 }
@@ -201,7 +202,7 @@ impl State {
                 self.heap.apply(event.ts, run, odd);
             }
             Body::HeapReading { why } => {
-                self.heap.begin_anew();
+                self.heap.begin_reading();
                 if *why == Why::Start {
                     // Events of a heap whose past was not known yet could not but look odd.
                     self.anomalies.retain(|anomaly| !anomaly.what.is_of_heap());

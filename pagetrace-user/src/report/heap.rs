@@ -28,6 +28,13 @@ pub struct HeapLine {
     pub peak_ns: u64,
     /// Memory given back to the kernel and not handed out since, or never handed out.
     pub given_back_bytes: u64,
+    /// Of that, what the heap got while it was recorded and has not handed out yet.
+    pub never_used_bytes: u64,
+    /// Whether all of it is known; else what it did since the recording of it began.
+    pub is_whole: bool,
+    /// Frees of what was handed out before that.
+    pub older_frees: u64,
+    pub older_free_bytes: u64,
     pub ps: Vec<PLine>,
     /// Those beyond `--top`.
     pub ps_not_listed: u64,
@@ -68,6 +75,10 @@ pub(super) fn heap_line(header: &Header, state: &State, top: usize) -> Option<He
         peak_bytes: heap.peak.0,
         peak_ns: heap.peak_at.0,
         given_back_bytes: heap.given_back().0,
+        never_used_bytes: heap.never_used().0,
+        is_whole: !heap.has_past(),
+        older_frees: heap.older.count,
+        older_free_bytes: heap.older.bytes.0,
         ps,
         ps_not_listed,
     })
@@ -81,9 +92,22 @@ pub(super) fn section(report: &Report, out: &mut String) -> fmt::Result {
         let [objects, stacks, other] = [heap.objects_bytes, heap.stacks_bytes, heap.other_bytes].map(Bytes);
         writeln!(out, "of that objects {objects}, stacks {stacks}, other {other}")?;
     }
+    if !heap.is_whole {
+        writeln!(
+            out,
+            "runs are known since the attach only: what was handed out or given back before is not in these figures; {} of such \
+             runs, {}",
+            many(heap.older_frees, "free"),
+            Bytes(heap.older_free_bytes)
+        )?;
+    }
+    let never_used = match heap.never_used_bytes {
+        0 => String::new(),
+        bytes => format!(", of that never used {}", Bytes(bytes)),
+    };
     writeln!(
         out,
-        "peak {} at {}; given back to the kernel and not used since {}",
+        "peak {} at {}; given back to the kernel and not used since {}{never_used}",
         Bytes(heap.peak_bytes),
         at(report, heap.peak_ns),
         Bytes(heap.given_back_bytes)
@@ -94,6 +118,10 @@ pub(super) fn section(report: &Report, out: &mut String) -> fmt::Result {
         acts.add_row([act.name.clone(), act.count.to_string(), pages.to_string(), Bytes(act.bytes).to_string()]);
     }
     put(out, &acts)?;
+    // An allocator that has no P tells the sum again.
+    if heap.ps.iter().all(|line| line.p < 0) {
+        return Ok(());
+    }
     let mut ps = table(&["P", "events"]);
     for line in &heap.ps {
         let name = if line.p < 0 { "none".to_owned() } else { line.p.to_string() };

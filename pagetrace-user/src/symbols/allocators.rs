@@ -64,13 +64,16 @@ pub struct Function {
     pub knows_all_returns: bool,
 }
 
+/// What the tcmalloc is called that is not Google's own.
+pub const GPERFTOOLS: &str = "gperftools tcmalloc";
+
 /// Symbols by which an allocator is known, and what it is called.
 const MARKS: &[(&str, &str)] = &[
     ("mallctl", "jemalloc"),
     ("je_mallctl", "jemalloc"),
     ("_rjem_mallctl", "jemalloc"),
     ("mi_version", "mimalloc"),
-    ("tc_version", "gperftools tcmalloc"),
+    ("tc_version", GPERFTOOLS),
     ("TCMallocInternalMalloc", "tcmalloc"),
     ("gnu_get_libc_version", "glibc"),
     ("__libc_message", "glibc"),
@@ -146,7 +149,7 @@ pub fn plan_of(elf: &Elf) -> Result<Option<AllocatorPlan>, SymbolError> {
     }
     let mark = MARKS.iter().zip(symbols.iter().skip(calls.len())).find(|(_, symbol)| symbol.is_some());
     let name = match mark {
-        Some(((_, name), _)) => [*name, version(elf, name)?.as_str()].join(" ").trim_end().to_owned(),
+        Some(((_, name), _)) => with_version(elf, name)?,
         None if functions.iter().all(|function| function.symbol.starts_with("_Z")) => "C++ runtime".to_owned(),
         None => "unknown allocator".to_owned(),
     };
@@ -181,12 +184,27 @@ fn hands_on(
     Ok(false)
 }
 
+/// What allocator a file has, with its version where the file tells; `None` when it has none that is known.
+///
+/// # Errors
+/// When a table cannot be read.
+pub fn name_of(elf: &Elf) -> Result<Option<String>, SymbolError> {
+    let marks: Vec<&str> = MARKS.iter().map(|(mark, _)| *mark).collect();
+    let found = elf.functions(&marks)?;
+    let mark = MARKS.iter().zip(found).find(|(_, symbol)| symbol.is_some());
+    mark.map(|((_, name), _)| with_version(elf, name)).transpose()
+}
+
+fn with_version(elf: &Elf, name: &str) -> Result<String, SymbolError> {
+    Ok([name, version(elf, name)?.as_str()].join(" ").trim_end().to_owned())
+}
+
 /// The version that an allocator's file tells in a text; empty when it does not.
 fn version(elf: &Elf, name: &str) -> Result<String, SymbolError> {
     // What stands before the version, and the bytes that a version has.
     let (before, is_part): (&[u8], fn(u8) -> bool) = match name {
         "glibc" => (b"stable release version ", |byte| byte.is_ascii_digit() || byte == b'.'),
-        "gperftools tcmalloc" => (b"gperftools ", |byte| byte.is_ascii_digit() || byte == b'.'),
+        GPERFTOOLS => (b"gperftools ", |byte| byte.is_ascii_digit() || byte == b'.'),
         // Its own version ends with the commit: 5.3.0-0-g54eaed1d8b56b1aa528be3bdd1877e59c56fa90c.
         "jemalloc" => (b"-0-g", |byte| byte.is_ascii_digit() || byte == b'.'),
         _ => return Ok(String::new()),

@@ -26,6 +26,8 @@ pub mod flow;
 
 pub mod allocators;
 
+pub mod tcmalloc;
+
 use std::fmt;
 
 /// An address in the program as it was linked.

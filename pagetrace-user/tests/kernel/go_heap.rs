@@ -101,13 +101,19 @@ pub fn figures_said(file: &Path) -> [Said; 2] {
 pub fn act(target: &mut Target, traces: &Path) {
     target.go();
     target.await_line("took");
+    await_readings(traces, 1);
+    target.act();
+}
+
+/// Waits until so many readings of a page heap are in the only file that is being written.
+pub fn await_readings(traces: &Path, count: usize) {
     wait_for("a reading of the page heap", || {
         let files = std::fs::read_dir(traces).unwrap().map(|entry| entry.unwrap().path());
         let file = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"))?;
         let mut reader = Reader::new(File::open(file).unwrap()).ok()?;
-        std::iter::from_fn(|| reader.next_event().unwrap()).find(|event| matches!(event.body, Body::HeapReading { .. }))
+        let events = std::iter::from_fn(|| reader.next_event().unwrap());
+        events.filter(|event| matches!(event.body, Body::HeapReading { .. })).nth(count - 1)
     });
-    target.act();
 }
 
 /// What the recording says: at the first of these moments, and after each event until the second. No page heap does what

@@ -10,7 +10,8 @@
 //! *Waiting.* Nothing waits for a time to pass; every wait is for a condition, and gives up after two minutes. The
 //! targets log what they did, stand still while they are looked at, and stop or go on when told to.
 //!
-//! *Oracles.* The Go runtime's own traces and `runtime.MemStats`, the log of the program itself (`acts.c`, checked once against `perf record -e exceptions:*` on 5,621 faults of 67
+//! *Oracles.* The Go runtime's own traces and `runtime.MemStats`, tcmalloc's own books and a library between it and its page
+//! heap, the log of the program itself (`acts.c`, checked once against `perf record -e exceptions:*` on 5,621 faults of 67
 //! threads and processes), `strace`, `/proc/PID/smaps_rollup`, `/proc/PID/pagemap`, and the recorder's own file descriptors.
 //!
 //! *Machine-wide settings* (khugepaged's pace, a tmpfs, a cgroup) are undone by a guard, also when a test fails.
@@ -68,6 +69,8 @@ mod go_traces;
 mod go_spans;
 
 mod go_silence;
+
+mod tcmalloc;
 
 mod crowd;
 

@@ -1,6 +1,7 @@
 //! One check for the fold, then rows of data: events in, pages and mappings out.
 
 mod books;
+mod heaps;
 mod objects;
 mod pages;
 mod readings;
