@@ -27,6 +27,8 @@ pub struct Heap {
     given_back: RangeSet,
     /// Of what has no memory: what the heap got and never handed out.
     never_used: RangeSet,
+    /// Every run that was told of since the heap or its last reading began, whatever became of it.
+    told: RangeSet,
     /// What events have told of, where nothing else is known; `None`: everything is.
     seen: Option<RangeSet>,
     /// Frees of what was handed out before that.
@@ -42,6 +44,43 @@ pub struct Heap {
     /// The most that was in use at once, and since when.
     pub peak: Bytes,
     pub peak_at: Nanos,
+}
+
+/// What a page is to a page heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HeapPage {
+    Objects,
+    Stacks,
+    /// In use for the allocator's own structures, or for what no event tells.
+    Other,
+    /// Free, and kept: its memory was not given back.
+    Free,
+    /// Its memory was given back to the kernel; where it is resident, something brought it back.
+    GivenBack,
+}
+
+impl HeapPage {
+    /// All, in the order of reports.
+    pub const ALL: [HeapPage; 5] =
+        [HeapPage::Objects, HeapPage::Stacks, HeapPage::Other, HeapPage::Free, HeapPage::GivenBack];
+
+    /// The stable word used in JSON and text.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            HeapPage::Objects => "objects",
+            HeapPage::Stacks => "stacks",
+            HeapPage::Other => "other",
+            HeapPage::Free => "free",
+            HeapPage::GivenBack => "given_back",
+        }
+    }
+}
+
+/// The arena of a Go heap in which an address lies (`heapArenaBytes` on 64-bit Linux).
+fn arena_of(addr: u64) -> Range {
+    const ARENA_BYTES: u64 = 64 << 20;
+    Range::of(addr & !(ARENA_BYTES - 1), ARENA_BYTES)
 }
 
 impl Heap {
@@ -83,6 +122,30 @@ impl Heap {
         self.seen.is_some()
     }
 
+    /// What a page is to the heap; `None`: nothing that is known.
+    #[must_use]
+    pub fn page(&self, addr: u64) -> Option<HeapPage> {
+        let page = Range::of(addr, 1);
+        if self.objects.meets(page) {
+            Some(HeapPage::Objects)
+        } else if self.stacks.meets(page) {
+            Some(HeapPage::Stacks)
+        } else if self.others.meets(page) {
+            Some(HeapPage::Other)
+        } else if self.given_back.meets(page) {
+            Some(HeapPage::GivenBack)
+        } else if self.told.meets(page) || (self.is_go() && !self.has_past() && self.told.meets(arena_of(addr))) {
+            Some(HeapPage::Free)
+        } else {
+            None
+        }
+    }
+
+    /// Only Go's has Ps, and arenas that are its own as a whole.
+    fn is_go(&self) -> bool {
+        self.by_p.keys().any(Option::is_some)
+    }
+
     /// Whether there was any event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -91,8 +154,8 @@ impl Heap {
 
     /// Another program, another heap, or a reading of it begins: nothing is in use or given back. Counts and peak stay.
     pub(super) fn begin_anew(&mut self) {
-        let sets = [&mut self.objects, &mut self.stacks, &mut self.others, &mut self.given_back, &mut self.never_used];
-        for runs in sets {
+        let in_use = [&mut self.objects, &mut self.stacks, &mut self.others];
+        for runs in in_use.into_iter().chain([&mut self.given_back, &mut self.never_used, &mut self.told]) {
             *runs = RangeSet::default();
         }
         (self.rows, self.seen) = (0, None);
@@ -148,6 +211,8 @@ impl Heap {
     ) {
         (self.rows, self.seen) = (self.rows.saturating_add(1), None);
         let range = Range::of(addr, pages.bytes().0);
+        // Where it is full, what is free there is not known to be.
+        let _ = self.told.add(range);
         let kind = match state {
             HeapState::Heap => SpanKind::Heap,
             HeapState::Stack => SpanKind::Stack,
@@ -177,6 +242,7 @@ impl Heap {
         if range.is_empty() || range.bytes() != pages.bytes() || !addr.is_multiple_of(HEAP_PAGE_BYTES) {
             odd(Oddity::HeapOddRange, addr);
         }
+        let _ = self.told.add(range);
         match act {
             HeapAct::Alloc => {
                 self.allocs.add(pages.bytes());

@@ -3,6 +3,7 @@
 //! *Units.* Base pages. *Invariant.* `rss = sum of classes + unexplained`, always; and every page is in one class.
 
 use super::State;
+use super::heap::HeapPage;
 use super::levels::{Levels, RESIDENT};
 use super::mappings::Kind;
 use super::resident::Page;
@@ -51,6 +52,10 @@ pub struct Ledger {
     pub uncounted: Pages,
     /// Pages outside of every known mapping: in class `other`.
     pub unmapped: Pages,
+    /// Of the classes `heap` and `anonymous`: what the page heap of an allocator says of them.
+    in_heap: [u64; 5],
+    /// Of the same, outside of a page heap: given back for whenever the kernel needs it, which has not taken it yet.
+    pub lazy: Pages,
 }
 
 impl Ledger {
@@ -101,6 +106,12 @@ impl Ledger {
         }
     }
 
+    /// Resident pages that are this to a page heap.
+    #[must_use]
+    pub fn in_heap(&self, what: HeapPage) -> Pages {
+        Pages(self.in_heap.get(what as usize).copied().unwrap_or(0))
+    }
+
     /// Bytes of the RSS that stand in no class; negative when the classes hold more than the counters say.
     #[must_use]
     pub fn unexplained(&self) -> i64 {
@@ -140,7 +151,12 @@ impl State {
                 mapping.kind == Kind::Shmem || mapping.file.is_some_and(|id| self.shmem_files.contains(&id))
             });
             match classify(here.map(|mapping| mapping.kind), shmem, page) {
-                Some((class, member)) => ledger.add(class, member),
+                Some((class, member)) => {
+                    ledger.add(class, member);
+                    if matches!(class, Class::Heap | Class::Anonymous) {
+                        self.allocator_state(addr, page, &mut ledger);
+                    }
+                }
                 None => ledger.uncounted.0 = ledger.uncounted.0.saturating_add(1),
             }
             if here.is_none() {
@@ -148,6 +164,19 @@ impl State {
             }
         }
         ledger
+    }
+}
+
+impl State {
+    /// What an allocator says of a page.
+    fn allocator_state(&self, addr: u64, page: Page, ledger: &mut Ledger) {
+        if let Some(what) = self.heap.page(addr) {
+            if let Some(pages) = ledger.in_heap.get_mut(what as usize) {
+                *pages = pages.saturating_add(1);
+            }
+        } else if self.stacks.given_back(addr).is_some_and(|given| given.at >= page.since) {
+            ledger.lazy.0 = ledger.lazy.0.saturating_add(1);
+        }
     }
 }
 

@@ -36,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 pub use anomaly::{Anomaly, Oddity};
-pub use heap::Heap;
+pub use heap::{Heap, HeapPage};
 pub use ledger::{Class, Ledger, difference};
 pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
 pub use movers::{Base, RangeMove, Snapshot, TaskMove};

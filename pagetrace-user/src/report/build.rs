@@ -70,6 +70,7 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         unexplained_bytes: ledger.unexplained(),
         members: RESIDENT.map(|member| member_line(member, ledger)).to_vec(),
         uncounted_bytes: ledger.uncounted.bytes().0,
+        lazy_bytes: ledger.lazy.bytes().0,
         unmapped_bytes: ledger.unmapped.bytes().0,
         actors: actors(&snapshot.tasks),
         threads: own.iter().take(top).map(|moved| thread_line(moved)).collect(),
@@ -106,7 +107,7 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         forks: tally.forks,
         execs: tally.execs,
         returned: returned_lines(state, top),
-        heap: heap_line(header, state, top),
+        heap: heap_line(header, state, ledger, top),
         objects: objects_line(header, state),
         go: outcome.go.clone(),
     }

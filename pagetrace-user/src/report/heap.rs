@@ -9,7 +9,7 @@ use super::text::{at, line, many, put, rest, shown, span, table};
 use super::{CountLine, Report};
 use crate::event::{Header, HeapAct, SpanKind};
 use crate::format::go::GoFile;
-use crate::replay::State;
+use crate::replay::{HeapPage, Ledger, State};
 use crate::units::{Bytes, HEAP_PAGE_BYTES};
 
 /// The page heap, in bytes of address space.
@@ -35,9 +35,19 @@ pub struct HeapLine {
     /// Frees of what was handed out before that.
     pub older_frees: u64,
     pub older_free_bytes: u64,
+    /// Resident memory by what it is to the page heap: `objects`, `stacks`, `other`, `free` (kept), `given_back` (and brought
+    /// back by something). Always all five; a part of the classes `heap` and `anonymous`.
+    pub resident: Vec<ResidentLine>,
     pub ps: Vec<PLine>,
     /// Those beyond `--top`.
     pub ps_not_listed: u64,
+}
+
+/// Resident memory of the page heap.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResidentLine {
+    pub state: &'static str,
+    pub bytes: u64,
 }
 
 /// What one P of Go's scheduler did.
@@ -49,7 +59,7 @@ pub struct PLine {
 }
 
 /// The page heap; `None` where the trace has no event of it.
-pub(super) fn heap_line(header: &Header, state: &State, top: usize) -> Option<HeapLine> {
+pub(super) fn heap_line(header: &Header, state: &State, ledger: &Ledger, top: usize) -> Option<HeapLine> {
     let heap = state.heap();
     let act = |act: HeapAct, count: u64, bytes: Bytes| CountLine { name: act.word().to_owned(), count, bytes: bytes.0 };
     let mut ps: Vec<PLine> =
@@ -79,6 +89,10 @@ pub(super) fn heap_line(header: &Header, state: &State, top: usize) -> Option<He
         is_whole: !heap.has_past(),
         older_frees: heap.older.count,
         older_free_bytes: heap.older.bytes.0,
+        resident: HeapPage::ALL
+            .iter()
+            .map(|&what| ResidentLine { state: what.word(), bytes: ledger.in_heap(what).bytes().0 })
+            .collect(),
         ps,
         ps_not_listed,
     })
@@ -99,6 +113,21 @@ pub(super) fn section(report: &Report, out: &mut String) -> fmt::Result {
              runs, {}",
             many(heap.older_frees, "free"),
             Bytes(heap.older_free_bytes)
+        )?;
+    }
+    let resident = |state: &str| {
+        let line = heap.resident.iter().find(|line| line.state == state);
+        Bytes(line.map_or(0, |line| line.bytes))
+    };
+    if heap.resident.iter().any(|line| line.bytes > 0) {
+        writeln!(
+            out,
+            "resident of it: objects {}, stacks {}, other {}, free and kept {}, given back and there again {}",
+            resident("objects"),
+            resident("stacks"),
+            resident("other"),
+            resident("free"),
+            resident("given_back")
         )?;
     }
     let never_used = match heap.never_used_bytes {

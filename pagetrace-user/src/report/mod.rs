@@ -20,7 +20,7 @@ use crate::format::Outcome;
 use crate::format::go::GoFile;
 use crate::replay::State;
 
-pub use heap::{HeapLine, PLine};
+pub use heap::{HeapLine, PLine, ResidentLine};
 pub use objects::{CallLine, ObjectsLine};
 pub use returned::ReturnedLine;
 
@@ -78,6 +78,8 @@ pub struct Report {
     pub members: Vec<MemberLine>,
     pub uncounted_bytes: u64,
     pub unmapped_bytes: u64,
+    /// Of the classes `heap` and `anonymous`: given back for whenever the kernel needs it (`MADV_FREE`), and not taken yet.
+    pub lazy_bytes: u64,
 
     /// Who made pages resident, or took them, other than the process. By comm.
     pub actors: Vec<ActorLine>,

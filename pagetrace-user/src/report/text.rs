@@ -210,6 +210,9 @@ fn books(report: &Report, out: &mut String) -> fmt::Result {
     if report.uncounted_bytes > 0 {
         writeln!(out, "  not part of RSS: {} of hugetlbfs and special pages", Bytes(report.uncounted_bytes))?;
     }
+    if report.lazy_bytes > 0 {
+        writeln!(out, "  given back for whenever the kernel needs it, and still there: {}", Bytes(report.lazy_bytes))?;
+    }
     if report.unmapped_bytes > 0 {
         writeln!(out, "  in class other: {} outside of every known mapping", Bytes(report.unmapped_bytes))?;
     }

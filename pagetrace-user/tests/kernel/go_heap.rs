@@ -210,3 +210,43 @@ fn doctor_tells_the_points() {
     assert!(points.iter().all(|point| point["cost"] == "emulated"), "{heap:#}");
     assert_eq!(heap["missing"], serde_json::json!([]));
 }
+
+/// What of the arenas is resident, as the kernel counts it, is objects, stacks, structures, free and kept, or came back.
+#[test]
+fn the_page_heap_adds_up_with_what_is_resident() {
+    let stage = Stage::enter("go");
+    for version in ["1.22.10", "1.26.6"] {
+        let (stats, traces) = (stage.join("stats"), stage.join(version));
+        let mut command = Command::new(heap_program(version, PLAIN, false, ""));
+        let mut target = Target::run(command.args([ROUNDS, "wait"]).arg(&stats)).ready();
+        let recorder = Recorder::of_pid(&traces, target.pid());
+        act(&mut target, &traces);
+        target.freeze();
+        let recording = recorder.interrupt();
+        let file = recording.file().display().to_string();
+        let ran = run(["report", "--json", "--top", "100000", &file]);
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let number = |text: &serde_json::Value| {
+            u64::from_str_radix(text.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+        };
+        let runs: Vec<u64> = recording.traces()[0]
+            .lines
+            .iter()
+            .filter(|line| line.layer == "heap" && matches!(line.kind.as_str(), "alloc" | "baseline"))
+            .filter_map(|line| line.addr)
+            .collect();
+        let is_arena = |range: &&serde_json::Value| {
+            let (start, bytes) = (number(&range["addr"]), range["bytes"].as_u64().unwrap());
+            runs.iter().any(|run| (start..start + bytes).contains(run))
+        };
+        let arenas = report["ranges"].as_array().unwrap().iter().filter(is_arena);
+        let resident: u64 = arenas.map(|range| range["resident_bytes"].as_u64().unwrap()).sum();
+        let states = report["heap"]["resident"].as_array().unwrap();
+        let told: u64 = states.iter().map(|line| line["bytes"].as_u64().unwrap()).sum();
+        assert!(resident > 1 << 20, "{version}: {resident}");
+        assert_eq!(told, resident, "{version}: {states:?}");
+        let objects = states.iter().find(|line| line["state"] == "objects").unwrap()["bytes"].as_u64().unwrap();
+        assert!(objects <= report["heap"]["objects_bytes"].as_u64().unwrap(), "{version}: {states:?}");
+        drop(target);
+    }
+}
