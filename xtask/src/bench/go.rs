@@ -28,6 +28,9 @@ const BLOCKS: &str = "15000";
 const REQUESTS: &str = "15000";
 const COMPRESSED_REQUESTS: &str = "7000";
 
+/// `workers` of workload.go.
+const PAGE_WORKERS: usize = 2;
+
 /// What recording adds, as a part.
 pub struct GoCost {
     pub page_heavy: f64,
@@ -40,6 +43,8 @@ struct Work<'a> {
     what: &'a str,
     words: &'a [&'a str],
     cpus: &'a str,
+    /// CPUs that it keeps busy.
+    busy_cpus: usize,
     /// Of a server's client, a round.
     requests: &'a str,
 }
@@ -80,15 +85,21 @@ impl Bench {
             client: GoProgram::build(directory, "go-client", "")?,
         };
         let (all_cpus, last_cpu) = (format!("0-{}", self.cpu), self.cpu.to_string());
-        let page_heavy =
-            Work { what: "page-heavy Go program", words: &["pages", BLOCKS], cpus: &all_cpus, requests: "" };
+        let page_heavy = Work {
+            what: "page-heavy Go program",
+            words: &["pages", BLOCKS],
+            cpus: &all_cpus,
+            busy_cpus: PAGE_WORKERS.min(self.cpu + 1),
+            requests: "",
+        };
         // Beside its client, which has the first CPU.
-        let server = Work { what: "HTTP server in Go", words: &["serve"], cpus: &last_cpu, requests: REQUESTS };
+        let server =
+            Work { what: "HTTP server in Go", words: &["serve"], cpus: &last_cpu, busy_cpus: 1, requests: REQUESTS };
         let compressing = Work {
             what: "HTTP server in Go that compresses its replies, as ordinary ones do",
             words: &["serve-compressed"],
-            cpus: &last_cpu,
             requests: COMPRESSED_REQUESTS,
+            ..server
         };
         Ok(GoCost {
             page_heavy: self.go_program(&programs, &page_heavy)?,
@@ -145,7 +156,7 @@ impl Bench {
         println!(
             "\n{}: {seconds:.2} s of CPU a round, of {ROUNDS} the best, and {events:.0} events of its page heap: {:.0} a second",
             work.what,
-            events / seconds
+            events / (seconds / work.busy_cpus as f64)
         );
         println!("{:40}{:>10}{:>22}{:>10}{:>10}", "watched by", "added", "half of the rounds", "heap", "events");
         for ((_, name), cost) in watched.iter().zip(&costs) {

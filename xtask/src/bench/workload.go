@@ -27,7 +27,7 @@ import (
 // Where blocks are kept: each worker has a window of them.
 const workers, window = 2, 256
 
-// A part of each block is filled once more: so there are some 60,000 events of the page heap in a second of CPU.
+// A part of each block is filled once more: so there are some 60,000 events of the page heap a second on two CPUs.
 const again = 5
 
 var kept [workers][window][]byte

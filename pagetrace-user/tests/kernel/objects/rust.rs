@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{
-    ALLOCATORS, by_act, calls_of, check_leaks, check_trust, counted, kept_by_libraries, leaks_said, less, recorded,
+    ALLOCATORS, by_act, calls_of, check_leaks, check_objects, check_trust, counted, kept_by_libraries, leaks_said,
+    less, recorded,
 };
 use crate::stage::Stage;
 
@@ -76,7 +77,9 @@ fn calls_of_cargo() {
         }
         assert_eq!(by_act(&found), by_act(&expected), "with {preload:?}");
         assert!(found["malloc"].0 > 10_000, "{found:?}");
-        check_trust(&report);
+        // NOTE: of pages it may tell an anomaly that is none. A frame that goes from one page to another between a
+        // reading's time and its look at the page map seems to be given while the page found still holds it.
+        check_objects(&report);
     }
 }
 
@@ -86,5 +89,6 @@ fn objects_of_rustc() {
     let (report, _) = recorded(&stage, "", &["--sample", "0"], &[rustc().to_str().unwrap(), "--print", "cfg"]);
     let (given, _, taken) = by_act(&calls_of(&report));
     assert!(given > 1000 && taken > 1000, "{}", report["objects"]);
-    check_trust(&report);
+    // As in `calls_of_cargo`.
+    check_objects(&report);
 }
