@@ -6,9 +6,14 @@
 //! *Bound.* The programs' bound on the rate of stacks is the bound on the work here; nodes of one process end at [`MOST_NODES`].
 
 mod code;
+mod guard;
 mod names;
 pub mod perf_map;
 mod unwind;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,6 +23,7 @@ use framehop::x86_64::CacheX86_64;
 
 use crate::live::uprobe::Identity;
 pub use code::CodeFile;
+use guard::guarded;
 pub use names::Namer;
 pub use unwind::{Copied, ProcessStacks, Walked};
 

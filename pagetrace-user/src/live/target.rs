@@ -33,6 +33,8 @@ const SETTLE_EVENTS: usize = 2048;
 
 /// How long a page heap takes from a probe to what it tells of, if the thread is not held up for longer.
 const COMES_TRUE_WITHIN: Nanos = Nanos(100_000_000);
+/// Stacks without an end are noted when they are more than one in so many.
+const NOTED_PART: u64 = 50;
 /// Events of a page heap that are kept that long.
 const MOST_RECENT: usize = 1 << 16;
 
@@ -265,6 +267,10 @@ impl Target {
             self.heap.offsets().is_some() || self.heap.libraries.iter().any(|library| library.is_attached);
         if is_recorded && self.heap.root.is_none() {
             self.notes.push("its page heap gave no event: what it holds is not in the file".to_owned());
+        }
+        let (told, cut) = (self.stacks.told, self.stacks.cut);
+        if cut * NOTED_PART > told {
+            self.notes.push(format!("{cut} of {told} stacks have no end: calls farther out are not known"));
         }
         trailer.notes = std::mem::take(&mut self.notes);
         let block = encoder.finish(&trailer);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-use super::CodeFile;
+use super::{CodeFile, guarded};
 use crate::event::Function;
 use crate::live::uprobe::Identity;
 use crate::symbols::go::names_at;
@@ -46,7 +46,8 @@ impl Namer {
 
     fn look_up(&self, path: &Path, offsets: &[u64]) -> Vec<(u64, Vec<Function>)> {
         let source = Source::Elf(Elf::new(path));
-        let found = self.symbolizer.symbolize(&source, Input::FileOffset(offsets)).unwrap_or_default();
+        let found = guarded(|| self.symbolizer.symbolize(&source, Input::FileOffset(offsets)));
+        let found = found.and_then(Result::ok).unwrap_or_default();
         let mut named: Vec<(u64, Vec<Function>)> = Vec::new();
         let mut nameless: Vec<u64> = Vec::new();
         for (index, offset) in offsets.iter().enumerate() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use framehop::x86_64::{UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{FrameAddress, Module, Unwinder};
 
-use super::{CodeFile, MOST_NODES, Unwinding};
+use super::{CodeFile, MOST_NODES, Unwinding, guarded};
 use crate::event::{FileId, Place, StackId};
 use crate::live::maps::{self, Name};
 use crate::live::target::NamedFile;
@@ -186,7 +186,8 @@ impl ProcessStacks {
             let offset = mapping.offset.0;
             let bias = code.bias(mapping.range.start, offset);
             let span = mapping.range.start..mapping.range.end;
-            self.unwinder.add_module(Module::new(path.clone(), span, bias, code.sections()));
+            let module = guarded(|| Module::new(path.clone(), span, bias, code.sections()));
+            self.know(mapping.range, module);
             self.mapped.push(Mapped {
                 range: mapping.range,
                 offset,
@@ -197,8 +198,21 @@ impl ProcessStacks {
         }
     }
 
+    /// Code in this range is unwound by this; `None`: by frame pointers.
+    pub(super) fn know(&mut self, range: Range, module: Option<Module<Arc<[u8]>>>) {
+        // Mappings do not overlap: a module that is there is of an older one.
+        self.unwinder.remove_module(range.start);
+        if let Some(module) = module {
+            self.unwinder.add_module(module);
+        }
+    }
+
     /// Follows the calls outward; whether the end was reached.
-    fn unwind(&self, shared: &mut Unwinding, copied: Copied<'_>, addresses: &mut Vec<u64>) -> bool {
+    pub(super) fn unwind(&self, shared: &mut Unwinding, copied: Copied<'_>, addresses: &mut Vec<u64>) -> bool {
+        guarded(|| self.follow(shared, copied, addresses)).unwrap_or(false)
+    }
+
+    fn follow(&self, shared: &mut Unwinding, copied: Copied<'_>, addresses: &mut Vec<u64>) -> bool {
         let Copied { ip, sp, bp, from, words, is_whole, has_returned, mended } = copied;
         let end = from.saturating_add(words.len() as u64 * 8);
         let mut read = |address: u64| match mended {
