@@ -87,7 +87,8 @@ pub(super) struct StacksArgs {
     files: Vec<PathBuf>,
 
     /// What is weighed: resident memory by who touched it first, by who mapped it, by both; memory that had been given
-    /// back and is resident again; page faults; or objects that live
+    /// back and is resident again; page faults; the page heap in use; or objects that
+    /// live
     #[arg(long, value_name = "WHAT", value_parser = of(), default_value = "resident")]
     #[arg(env = "PAGETRACE_OF", hide_env = true)]
     of: Of,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rangemap::RangeMap;
 
-use crate::event::{Body, Call, Event, FileId, Function, Object, ObjectAct, Place, StackId, StackOf};
+use crate::event::{Body, Call, Event, FileId, Function, HeapAct, HeapRun, Object, ObjectAct, Place, StackId, StackOf};
 use crate::units::{Nanos, Range, Tid};
 
 /// Nodes of a trace that are kept.
@@ -42,6 +42,8 @@ struct Thread {
     fault: Option<StackId>,
     mapped: Option<Range>,
     gave_back: Option<(Range, Nanos)>,
+    /// The run of pages that a page heap handed out to it last.
+    run: Option<Range>,
 }
 
 /// What a trace says of stacks.
@@ -54,10 +56,13 @@ pub struct Stacks {
     faults: Told,
     calls: Told,
     objects: Told,
+    runs: Told,
     /// Times that each stack faulted.
     by_fault: HashMap<StackId, u64>,
     /// Who mapped which range last.
     mapped: RangeMap<u64, StackId>,
+    /// Who was given which run of a page heap.
+    handed_out: RangeMap<u64, StackId>,
     /// Who gave which range back last.
     given_back: RangeMap<u64, Given>,
 }
@@ -66,6 +71,7 @@ impl Stacks {
     /// The next event of the trace.
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.body {
+            Body::Heap(run) => self.run(event.tid, run),
             Body::Object(Object { act: ObjectAct::Alloc, .. }) => {
                 self.objects.events = self.objects.events.saturating_add(1);
             }
@@ -98,6 +104,10 @@ impl Stacks {
             Body::Exec { .. } | Body::MmGone => {
                 self.threads.clear();
                 (self.mapped, self.given_back) = (RangeMap::new(), RangeMap::new());
+                if !matches!(event.body, Body::MmGone) {
+                    // What the heap of the program that ended had in use at last stays told.
+                    self.handed_out = RangeMap::new();
+                }
             }
             _ => {}
         }
@@ -126,6 +136,16 @@ impl Stacks {
         (thread.mapped, thread.gave_back) = (mapped, gave_back.map(|range| (range, event.ts)));
     }
 
+    fn run(&mut self, tid: Tid, run: &HeapRun) {
+        let range = Range::of(run.addr, run.pages.bytes().0);
+        let is_given = run.act == HeapAct::Alloc && range.start < range.end;
+        self.runs.events = self.runs.events.saturating_add(u64::from(run.act == HeapAct::Alloc));
+        if range.start < range.end && run.act != HeapAct::Scav {
+            self.handed_out.remove(range.start..range.end);
+        }
+        self.threads.entry(tid).or_default().run = is_given.then_some(range);
+    }
+
     fn stack(&mut self, tid: Tid, of: StackOf, id: StackId) {
         let thread = self.threads.entry(tid).or_default();
         match of {
@@ -145,7 +165,12 @@ impl Stacks {
                 }
             }
             StackOf::Object => self.objects.stacks = self.objects.stacks.saturating_add(1),
-            StackOf::Heap => {}
+            StackOf::Heap => {
+                if let Some(range) = thread.run.take() {
+                    self.runs.stacks = self.runs.stacks.saturating_add(1);
+                    self.handed_out.insert(range.start..range.end, id);
+                }
+            }
         }
     }
 
@@ -176,6 +201,17 @@ impl Stacks {
     #[must_use]
     pub fn objects(&self) -> Told {
         self.objects
+    }
+
+    /// Runs that a page heap handed out, and those that have a stack.
+    #[must_use]
+    pub fn runs(&self) -> Told {
+        self.runs
+    }
+
+    /// Runs of a page heap that are handed out, and to whom, where that is known.
+    pub fn handed_out(&self) -> impl Iterator<Item = (Range, StackId)> {
+        self.handed_out.iter().map(|(range, id)| (Range { start: range.start, end: range.end }, *id))
     }
 
     /// How often each stack faulted.

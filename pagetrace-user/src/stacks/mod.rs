@@ -41,18 +41,21 @@ pub enum Of {
     Returned,
     /// Page faults.
     Faults,
+    /// Runs of a page heap that are handed out, by whom they were given to.
+    Heap,
     /// Objects that live, by who asked for them: bytes asked for, an estimate where objects were sampled.
     Objects,
 }
 
 impl Of {
     /// Every one, with its word on the command line.
-    pub const ALL: [(&'static str, Of); 6] = [
+    pub const ALL: [(&'static str, Of); 7] = [
         ("resident", Of::Resident),
         ("mapped", Of::Mapped),
         ("both", Of::Both),
         ("returned", Of::Returned),
         ("faults", Of::Faults),
+        ("heap", Of::Heap),
         ("objects", Of::Objects),
     ];
 
@@ -71,6 +74,7 @@ impl Of {
             Of::Both => "Resident memory, by the stack that mapped it and the one that touched it first",
             Of::Returned => "Memory that had been given back and is resident again, by the stack that gave it back",
             Of::Faults => "Page faults, by stack",
+            Of::Heap => "The page heap of the allocator in use, by the stack that it was handed out to",
             Of::Objects => "Objects of allocators that live, by the stack that asked for them",
         }
     }
@@ -153,7 +157,7 @@ pub fn weigh(trace: &mut impl Trace, of: Of, at: Option<Nanos>) -> io::Result<(S
             // It did not end after all.
             weights = None;
         }
-        if is_over && weights.is_none() && !matches!(of, Of::Faults | Of::Objects) {
+        if is_over && weights.is_none() && !matches!(of, Of::Faults | Of::Objects | Of::Heap) {
             weights = Some(weights_of(&state, of));
         }
         state.apply(&event);
@@ -162,6 +166,7 @@ pub fn weigh(trace: &mut impl Trace, of: Of, at: Option<Nanos>) -> io::Result<(S
     state.finish(outcome.is_whole());
     let weights = weights.unwrap_or_else(|| match of {
         Of::Objects => weights_of_objects(trace.header(), &state),
+        Of::Heap => weights_of_heap(&state),
         _ => weights_of(&state, of),
     });
     let profile = Profile::new(&state, of, weights);
@@ -175,6 +180,21 @@ fn weights_of_objects(header: &Header, state: &State) -> Weights {
     }
     let part = |stack: Option<StackId>| vec![stack.map_or(Part::Word(Word::NoStack), Part::Stack)];
     sums.into_iter().map(|(stack, sum)| (part(stack), sum.bytes.round() as u64)).collect()
+}
+
+fn weights_of_heap(state: &State) -> Weights {
+    let mut weights = Weights::new();
+    let mut known = 0_u64;
+    for (range, stack) in state.stacks().handed_out() {
+        let weight = weights.entry(vec![Part::Stack(stack)]).or_default();
+        *weight = weight.saturating_add(range.bytes().0);
+        known = known.saturating_add(range.bytes().0);
+    }
+    let rest = state.heap().in_use().0.saturating_sub(known);
+    if rest > 0 {
+        weights.insert(vec![Part::Word(Word::NoStack)], rest);
+    }
+    weights
 }
 
 fn weights_of(state: &State, of: Of) -> Weights {
@@ -210,6 +230,7 @@ impl Profile {
         let told = match of {
             Of::Mapped => state.stacks().calls(),
             Of::Objects => state.stacks().objects(),
+            Of::Heap => state.stacks().runs(),
             _ => state.stacks().faults(),
         };
         Profile {
@@ -218,7 +239,7 @@ impl Profile {
             total: samples.iter().map(|sample| sample.value).fold(0, u64::saturating_add),
             events: told.events,
             events_with_stack: told.stacks,
-            others: if matches!(of, Of::Objects | Of::Mapped) { Others::Apart } else { Others::AsBefore },
+            others: if matches!(of, Of::Objects | Of::Mapped | Of::Heap) { Others::Apart } else { Others::AsBefore },
             frames,
             samples,
         }
@@ -258,7 +279,7 @@ fn parts_of(state: &State, of: Of, addr: u64, page: Page) -> Option<Vec<Part>> {
     let stacks = state.stacks();
     let mapper = || stacks.mapper(addr).map_or(Part::Word(Word::BeforeTheRecording), Part::Stack);
     Some(match of {
-        Of::Resident | Of::Faults | Of::Objects => vec![toucher(state, page)],
+        Of::Resident | Of::Faults | Of::Objects | Of::Heap => vec![toucher(state, page)],
         Of::Mapped => vec![mapper()],
         Of::Both => vec![mapper(), Part::TouchedBy, toucher(state, page)],
         Of::Returned => {

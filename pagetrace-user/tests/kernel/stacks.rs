@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::go_heap::heap_program;
 use crate::objects::compiled;
 use crate::programs::Target;
-use crate::recorder::{BINARY, run, run_command};
+use crate::recorder::{BINARY, report, run, run_command};
 use crate::stage::{Stage, wait_for};
 use crate::toolchain::{PLAIN, go, output};
 
@@ -218,6 +218,12 @@ fn go_programs_tell_their_stacks() {
                 of_heap += usize::from(matches!(event.body, Body::Stack { of: StackOf::Heap, .. }));
             }
             assert!(of_heap > 100, "{version} {stripped}: {of_heap}");
+            let in_use = report(&file)["heap"]["in_use_bytes"].as_u64().unwrap();
+            let held = weighed(&file, "heap").1;
+            assert_eq!(held.iter().map(|(_, value)| value).sum::<u64>(), in_use, "{version} {stripped}");
+            let of_act = |frames: &Vec<String>| frames.iter().any(|frame| frame.starts_with("main.act"));
+            let act: u64 = held.iter().filter(|(frames, _)| of_act(frames)).map(|(_, value)| value).sum();
+            assert!(act * 2 > in_use, "{version} {stripped}: {act} of {in_use} by the program's own functions");
         }
     }
 }
