@@ -20,6 +20,7 @@ pub mod store;
 
 pub mod live;
 
+pub mod diff;
 pub mod leaks;
 pub mod replay;
 pub mod stacks;

@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("input", &["units", "event", "failure", "names", "format", "store"]),
     ("replay", &["units", "ranges", "event", "names", "format"]),
     ("stacks", &["units", "event", "names", "format", "replay"]),
+    ("diff", &["units", "stacks"]),
     ("leaks", &["units", "event", "replay", "stacks"]),
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
@@ -36,7 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "leaks", "report", "dump", "check", "export", "doctor",
+            "stacks", "diff", "leaks", "report", "dump", "check", "export", "doctor",
         ],
     ),
 ];

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::export::ExportArgs;
-use crate::cli::reading::{CheckArgs, DumpArgs, LeaksArgs, ReportArgs, StacksArgs};
+use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, LeaksArgs, ReportArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
 use crate::doctor;
 use crate::failure::{Code, Failure};
@@ -93,6 +93,8 @@ enum Command {
     Stacks(StacksArgs),
     /// Say which objects were given and never taken back, and which calls asked for them
     Leaks(LeaksArgs),
+    /// Say which calls stand behind more or less memory than before
+    Diff(DiffArgs),
     /// Print every event of a trace, one a line
     Dump(DumpArgs),
     /// Write a trace as the file of another tool: a flame graph, a profile, the page trace of the Go runtime
@@ -147,6 +149,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
         Some(Command::Report(args)) => args.run(),
         Some(Command::Stacks(args)) => args.run(),
         Some(Command::Leaks(args)) => args.run(),
+        Some(Command::Diff(args)) => args.run(),
         Some(Command::Dump(args)) => args.run(),
         Some(Command::Export(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),

@@ -12,6 +12,7 @@ use clap::{ArgAction, Args};
 
 use super::values;
 use crate::check::check;
+use crate::diff::Diff;
 use crate::dump::{Filter, Stopped, dump, line};
 use crate::event::Layer;
 use crate::failure::{Code, Failure};
@@ -93,6 +94,11 @@ pub(super) struct StacksArgs {
     #[arg(env = "PAGETRACE_OF", hide_env = true)]
     of: Of,
 
+    /// What is there so long after the first event, not at the end
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(env = "PAGETRACE_AT", hide_env = true)]
+    at: Option<Duration>,
+
     /// Stacks to list
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(env = "PAGETRACE_TOP", hide_env = true)]
@@ -127,6 +133,47 @@ pub(super) struct LeaksArgs {
     json: bool,
 }
 
+/// `diff BEFORE AFTER`
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The earlier trace file
+    #[arg(value_name = "BEFORE")]
+    before: PathBuf,
+
+    /// The later one; without it, the earlier one at its end
+    #[arg(value_name = "AFTER", required_unless_present = "from")]
+    after: Option<PathBuf>,
+
+    /// What is weighed, as of the command stacks
+    #[arg(long, value_name = "WHAT", value_parser = of(), default_value = "resident")]
+    #[arg(env = "PAGETRACE_OF", hide_env = true)]
+    of: Of,
+
+    /// Before: what is there so long after the first event
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(env = "PAGETRACE_FROM", hide_env = true)]
+    from: Option<Duration>,
+
+    /// After: what is there so long after the first event
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(env = "PAGETRACE_TO", hide_env = true)]
+    to: Option<Duration>,
+
+    /// Stacks to list
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
+    top: usize,
+
+    /// Print one JSON object, with every stack that changed
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
+fn nanos(time: Duration) -> Nanos {
+    Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// What stacks are weighed by, as a word.
 pub(super) fn of() -> impl TypedValueParser<Value = Of> {
     PossibleValuesParser::new(Of::ALL.map(|(word, _)| word))
@@ -154,7 +201,7 @@ impl ReportArgs {
 impl StacksArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         each(&self.files, self.json, |path, reader, out| {
-            let (_, profile, outcome) = weigh(reader, self.of, None).map_err(Stopped::Read)?;
+            let (_, profile, outcome) = weigh(reader, self.of, self.at.map(nanos)).map_err(Stopped::Read)?;
             out.write_all(if self.json { profile.json() + "\n" } else { profile.text(self.top) }.as_bytes())?;
             Ok(warn(path, &outcome))
         })
@@ -163,13 +210,33 @@ impl StacksArgs {
 
 impl LeaksArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
-        let older_than = Nanos(u64::try_from(self.older_than.as_nanos()).unwrap_or(u64::MAX));
+        let older_than = nanos(self.older_than);
         each(&self.files, self.json, |path, reader, out| {
             let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
             let leaks = Leaks::new(reader.header(), &state, older_than);
             out.write_all(if self.json { leaks.json() + "\n" } else { leaks.text(self.top) }.as_bytes())?;
             Ok(warn(path, &outcome))
         })
+    }
+}
+
+impl DiffArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        let mut worst = Code::Complete;
+        let mut weighed = |path: &Path, at: Option<Duration>| {
+            let mut reader = input::open(path)?;
+            let (_, profile, outcome) =
+                weigh(&mut reader, self.of, at.map(nanos)).map_err(|error| unreadable(path, &error))?;
+            if warn(path, &outcome) as u8 > worst as u8 {
+                worst = Code::Damaged;
+            }
+            Ok::<_, Failure>(profile)
+        };
+        let before = weighed(&self.before, self.from)?;
+        let after = weighed(self.after.as_ref().unwrap_or(&self.before), self.to)?;
+        let diff = Diff::new(&before, &after);
+        let text = if self.json { diff.json() + "\n" } else { diff.text(self.top) };
+        super::print(&text).map(|code| if code as u8 > worst as u8 { code } else { worst })
     }
 }
 
@@ -211,17 +278,14 @@ fn each(
             Ok(code) if code as u8 > worst as u8 => worst = code,
             Ok(_) => {}
             Err(Stopped::Write(error)) => return super::finish(Err(error)),
-            Err(Stopped::Read(error)) => {
-                return Err(Failure::new(
-                    Code::Failed,
-                    format!("cannot read {}", path.display()),
-                    error.to_string(),
-                    "",
-                ));
-            }
+            Err(Stopped::Read(error)) => return Err(unreadable(path, &error)),
         }
     }
     Ok(worst)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Code::Failed, format!("cannot read {}", path.display()), error.to_string(), "")
 }
 
 fn title(out: &mut impl Write, index: usize, path: &Path) -> io::Result<()> {

@@ -141,7 +141,8 @@ enum Word {
 /// What stands behind how much; names come later in a trace than what they name.
 type Weights = HashMap<Vec<Part>, u64>;
 
-/// Folds all of a trace, and weighs what there is at `at`; else at the end, or just before the process's.
+/// Folds all of a trace, and weighs what there is so long after its first event; else at the end, or just before the
+/// process's.
 ///
 /// # Errors
 /// When the source cannot be read. Damage is not an error: it is in the outcome.
@@ -150,7 +151,7 @@ pub fn weigh(trace: &mut impl Trace, of: Of, at: Option<Nanos>) -> io::Result<(S
     let mut weights: Option<Weights> = None;
     while let Some(event) = trace.next_event()? {
         let is_over = match at {
-            Some(at) => event.ts > at,
+            Some(at) => event.ts.since(state.tally().first.unwrap_or(event.ts)) > at,
             None => !state.ended() && matches!(event.body, Body::Exit { .. } | Body::MmGone),
         };
         if at.is_none() && matches!(event.body, Body::Exec { .. }) {

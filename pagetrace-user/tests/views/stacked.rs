@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use flate2::read::GzDecoder;
+use pagetrace_user::diff::Diff;
 use pagetrace_user::dump::Filter;
 use pagetrace_user::event::{Access, Body, Call, Event, FileId, Function, Place, StackId, StackOf, Start};
 use pagetrace_user::export::{Form, export};
@@ -113,6 +114,7 @@ fn stacks_are_weighed_at_a_moment() {
     let bytes = fixture::whole(&events);
     let at = |ts: Nanos| weigh(&mut Reader::new(bytes.as_slice()).unwrap(), Of::Resident, Some(ts)).unwrap().1.total;
     let advised = events.iter().find(|event| matches!(event.body, Body::Advise { .. })).unwrap().ts;
+    let advised = advised.since(events[0].ts);
     assert_eq!((at(Nanos(advised.0 - 1)), at(advised), at(Nanos(u64::MAX))), (5 * 4096, 3 * 4096, 5 * 4096));
     let mut ended = events;
     let last = ended.last().unwrap().clone();
@@ -146,4 +148,26 @@ fn stacks_as_files_of_other_tools() {
             .iter()
             .all(|word| text.contains(word))
     );
+}
+
+/// Two moments of one trace: what was given back in between, and what came.
+#[test]
+fn what_changed_between_two_moments() {
+    let events = trace();
+    let bytes = fixture::whole(&events);
+    let at = |event: &Event| Some(event.ts.since(events[0].ts));
+    let weighed = |at: Option<Nanos>| weigh(&mut Reader::new(bytes.as_slice()).unwrap(), Of::Resident, at).unwrap().1;
+    let first = events.iter().find(|event| matches!(event.body, Body::Frame { .. })).unwrap();
+    let advised = events.iter().find(|event| matches!(event.body, Body::Advise { .. })).unwrap();
+    let (early, late, end) = (weighed(at(first)), weighed(at(advised)), weighed(None));
+    assert_eq!((early.total, late.total, end.total), (4096, 3 * 4096, 5 * 4096));
+    let diff = Diff::new(&early, &end);
+    assert_eq!((diff.before, diff.after, diff.change), (4096, 5 * 4096, 4 * 4096));
+    let told: Vec<(i64, &str)> =
+        diff.changes.iter().map(|change| (change.change, change.frames.last().unwrap().name.as_str())).collect();
+    assert_eq!(told, [(2 * 4096, "fill"), (4096, "0xabc0"), (4096, "[khugepaged]")]);
+    assert!(Diff::new(&end, &end).changes.is_empty());
+    let back = Diff::new(&end, &late);
+    assert_eq!((back.change, back.changes[0].change), (-2 * 4096, -4096));
+    insta::assert_snapshot!(diff.text(2) + "\n" + &back.text(1));
 }
