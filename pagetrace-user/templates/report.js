@@ -91,7 +91,7 @@
     if (data.has_rss) {
       key('anon', colours[1]); key('shmem', colours[2]); key('file', colours[0]);
       if (steps.some(s => s.swap > 0)) key('swapped out', colours[3], true);
-      if (steps.some(s => s.low < s.rss)) key('lowest within a step', '--ink', true);
+      if (steps.some(s => s.low < s.rss * .95)) key('lowest within a step', '--ink', true);
     }
     if (heap.length) key('page heap in use', colours[4], true);
     const reset = element('button', { type: 'button', disabled: '' }, buttons, 'whole time');
@@ -100,14 +100,15 @@
     let view = [0, total];
 
     const draw = () => {
-      const all = Math.max(place.clientWidth, 200), left = 62, right = 10, top = 16, high = 250, laneHigh = 25;
-      const lanesTop = top + high + 22;
+      const all = Math.max(place.clientWidth, 200), left = 62, right = 10, top = 16, high = 250, laneHigh = 29;
+      const lanesTop = top + high + 24;
       const wide = all - left - right;
       const svg = drawn('svg', { height: lanesTop + line.lanes.length * laneHigh + 4, role: 'img', 'aria-label': 'RSS over time' });
       const x = ns => left + (ns - view[0]) / (view[1] - view[0]) * wide;
       const seen = list => list.filter(s => s.to >= view[0] && s.from <= view[1]);
       const shown = seen(steps), shownHeap = seen(heap);
-      let most = Math.max(4096, ...shown.map(s => Math.max(s.rss, s.swap)), ...shownHeap.map(s => s.bytes)) * 1.08;
+      const isLow = s => s.rss - s.low > most / 50;
+      const most = Math.max(4096, ...shown.map(s => Math.max(s.rss, s.swap)), ...shownHeap.map(s => s.bytes)) * 1.08;
       const y = value => top + high - value / most * high;
 
       let grid = 4096;
@@ -151,9 +152,9 @@
         area(() => 0, s => s.file, colours[0]);
         area(s => s.file, s => s.file + s.shmem, colours[2]);
         area(s => s.file + s.shmem, s => s.rss, colours[1]);
-        const lines = [[s => s.low, 'var(--ink)', shown.some(s => s.low < s.rss)], [s => s.swap, `var(${colours[3]})`, shown.some(s => s.swap > 0)]];
+        const lines = [[s => s.low, 'var(--ink)', shown.some(isLow)], [s => s.swap, `var(${colours[3]})`, shown.some(s => s.swap > 0)]];
         for (const [value, colour, there] of lines) {
-          if (there) drawn('path', { d: path(shown, value), fill: 'none', stroke: colour, 'stroke-dasharray': '3 3', 'stroke-opacity': .7 }, plot);
+          if (there) drawn('path', { d: path(shown.filter(s => value(s) === s.swap || isLow(s)), value), fill: 'none', stroke: colour, 'stroke-dasharray': '3 3', 'stroke-opacity': .7 }, plot);
         }
       }
       if (shownHeap.length) drawn('path', { d: path(shownHeap, s => s.bytes), fill: 'none', stroke: `var(${colours[4]})`, 'stroke-width': 1.8, 'stroke-dasharray': '5 3' }, plot);
@@ -165,15 +166,15 @@
       }
       line.lanes.forEach((lane, row) => {
         const up = lanesTop + row * laneHigh, dense = Math.max(...lane.marks.map(mark => mark[1]));
-        drawn('rect', { x: left, y: up + 13, width: wide, height: 8, fill: 'var(--line)', opacity: .35 }, plot);
+        drawn('rect', { x: left, y: up + 15, width: wide, height: 8, fill: 'var(--line)', opacity: .35 }, plot);
         for (const [bucket, count] of lane.marks) {
           const a = x(bucket * width), b = x((bucket + 1) * width);
           if (b < left || a > all - right) continue;
           const strong = .35 + .65 * Math.sqrt(count / dense);
-          drawn('rect', { class: 'mark', x: a.toFixed(1), y: up + 13, width: Math.max(b - a, 1.6).toFixed(1), height: 8, fill: laneColour(lane.title), opacity: strong.toFixed(2) }, plot);
+          drawn('rect', { class: 'mark', x: a.toFixed(1), y: up + 15, width: Math.max(b - a, 1.6).toFixed(1), height: 8, fill: laneColour(lane.title), opacity: strong.toFixed(2) }, plot);
         }
         const sum = lane.marks.reduce((sum, mark) => sum + mark[1], 0);
-        drawn('text', { x: left, y: up + 10 }, svg, `${lane.title}: ${sum}`);
+        drawn('text', { x: left, y: up + 11 }, svg, `${lane.title}: ${sum}`);
       });
 
       const cursor = drawn('line', { class: 'cursor', y1: top, y2: lanesTop + line.lanes.length * laneHigh, visibility: 'hidden' }, svg);
@@ -223,12 +224,13 @@
   // ---- flame graphs ----
 
   const flames = (root, graphs) => {
-    const ROW = 18;
+    // A colour for each program or library, of languages that have them for each package, a shade for each function.
+    const ROW = 18, HUES = [28, 208, 158, 268, 340, 48, 186, 14, 300, 232, 92];
     const buttons = element('div', { class: 'bar-of-buttons' }, root);
     const tabs = graphs.map(graph => element('button', { type: 'button', 'aria-pressed': 'false' }, buttons, graph.tab));
     const tools = element('div', { class: 'bar-of-buttons' }, root);
     const search = element('input', { type: 'search', placeholder: 'search functions, files, libraries', 'aria-label': 'search the flame graph' }, tools);
-    const reset = element('button', { type: 'button', disabled: '' }, tools, 'all');
+    const reset = element('button', { type: 'button', disabled: '' }, tools, 'zoom out');
     const found = element('small', {}, tools);
     const title = element('p', { class: 'note' }, root);
     const status = element('p', { class: 'note status' }, root);
@@ -238,8 +240,9 @@
     const amount = value => graph.unit === 'bytes' ? bytes(value) : value + (value === 1 ? ' time' : ' times');
     const share = value => (100 * value / graph.total).toFixed(2) + ' %';
     const hash = text => { let h = 2166136261; for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 16777619); return h >>> 0; };
+    const family = name => (name.match(/^[<&]*([\w/-]+?)(::|\.)/) || [])[1] || '';
     const colour = frame => frame[0].startsWith('[') ? 'hsl(215 8% var(--flame-light))'
-      : `hsl(${8 + hash(frame[2] || frame[1]) % 340} ${52 + hash(frame[0]) % 26}% var(--flame-light))`;
+      : `hsl(${HUES[hash(frame[2] + family(frame[0])) % HUES.length]} ${50 + hash(frame[0]) % 34}% calc(var(--flame-light) + ${hash(frame[0]) % 5 - 2}%))`;
 
     const choose = index => {
       graph = graphs[index];
@@ -315,7 +318,7 @@
       for (let column = 0; column < map.columns; column++) most = Math.max(most, rows.reduce((sum, row) => sum + row[column], 0));
       return { addr: BigInt(block.addr), label: block.label, rows, most, end: rows.reduce((sum, row) => sum + row[map.columns - 1], 0) };
     });
-    element('p', { class: 'note' }, root, `From left to right time, from top to bottom addresses; a row is ${bytes(map.row_pages * PAGE)} of them, the darker the more of it is resident. Click one to see it nearer.`);
+    element('p', { class: 'note' }, root, `From left to right time, from top to bottom addresses; a row is ${bytes(map.row_pages * PAGE)} of them, the stronger its colour the more of it is resident. Click one to see it nearer.`);
     const list = element('div', {}, root);
     const heaviest = [...blocks].sort((a, b) => b.most - a.most).slice(0, FIRST);
     const show = which => {
@@ -326,21 +329,27 @@
         element('code', {}, head, '0x' + block.addr.toString(16));
         element('bdi', {}, head, block.label || '[not mapped any more at the end]');
         element('small', {}, head, `most ${bytes(block.most * PAGE)}, at the end ${bytes(block.end * PAGE)}`);
-        const canvas = element('canvas', { width: map.columns, height: block.rows.length }, part);
-        const size = () => {
-          const near = part.classList.contains('near'), high = Math.max(8, Math.min(block.rows.length * (near ? 12 : 3), near ? 900 : 120));
-          canvas.style.height = high + 'px';
-          canvas.style.imageRendering = high >= block.rows.length ? 'pixelated' : 'auto';
-        };
-        size();
-        const pen = canvas.getContext('2d'), image = pen.createImageData(map.columns, block.rows.length);
+        const canvas = element('canvas', { width: map.columns }, part);
         const [red, green, blue] = getComputedStyle(root).getPropertyValue('--heat').split(',').map(Number);
-        block.rows.forEach((row, y) => row.forEach((pages, x) => {
-          const full = Math.min(1, pages / map.row_pages);
-          image.data.set([red, green, blue, pages ? 40 + 215 * Math.sqrt(full) : 0], (y * map.columns + x) * 4);
-        }));
-        pen.putImageData(image, 0, 0);
-        part.addEventListener('click', () => { part.classList.toggle('near'); size(); });
+        const paint = () => {
+          const near = part.classList.contains('near'), tall = Math.max(8, Math.min(block.rows.length * (near ? 12 : 3), near ? 900 : 120));
+          // Where rows are more than can be drawn, one that is drawn is the mean of its rows.
+          const lines = Math.min(block.rows.length, Math.floor(tall));
+          canvas.height = lines;
+          canvas.style.height = tall + 'px';
+          canvas.style.imageRendering = 'pixelated';
+          const pen = canvas.getContext('2d'), image = pen.createImageData(map.columns, lines);
+          for (let y = 0; y < lines; y++) {
+            const rows = block.rows.slice(Math.floor(y * block.rows.length / lines), Math.floor((y + 1) * block.rows.length / lines));
+            for (let x = 0; x < map.columns; x++) {
+              const full = Math.min(1, rows.reduce((sum, row) => sum + row[x], 0) / rows.length / map.row_pages);
+              image.data.set([red, green, blue, full ? 40 + 215 * Math.sqrt(full) : 0], (y * map.columns + x) * 4);
+            }
+          }
+          pen.putImageData(image, 0, 0);
+        };
+        paint();
+        part.addEventListener('click', () => { part.classList.toggle('near'); paint(); });
         canvas.addEventListener('pointermove', event => {
           const box = canvas.getBoundingClientRect();
           const x = Math.min(map.columns - 1, Math.max(0, Math.floor((event.clientX - box.left) / box.width * map.columns)));

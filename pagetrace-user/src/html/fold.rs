@@ -8,7 +8,7 @@ use crate::event::Body;
 use crate::format::{Outcome, Trace};
 use crate::leaks::Leaks;
 use crate::replay::State;
-use crate::report::Report;
+use crate::report::{Report, Returned};
 use crate::stacks::{Of, Weighing};
 use crate::units::{Nanos, Range};
 
@@ -36,7 +36,7 @@ pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
         weighing.before(&state, &event);
         heat.before(&state, &event);
         match event.body {
-            Body::Exit { .. } | Body::MmGone if !state.ended() => returned = Some(Report::returned(&state, top)),
+            Body::Exit { .. } | Body::MmGone if !state.ended() => returned = Some(Returned::of(&state)),
             Body::Exec { .. } => returned = None,
             _ => {}
         }
@@ -45,11 +45,10 @@ pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
     }
     let outcome = trace.outcome();
     state.finish(outcome.is_whole());
-    heat.end(&state);
     let header = trace.header();
     let mut report = Report::new(header, &state, &outcome, top);
     if let Some(returned) = returned {
-        report.returned = returned;
+        report.returned = returned.lines(&state, top);
     }
     let mut flame = |of| Flame::of(of, &weighing.profile(header, &state, of));
     let flames =
@@ -62,7 +61,7 @@ pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
         has_rss: report.go.is_none(),
         timeline: timeline.finish(),
         flames,
-        heat: heat.finish(&labels(&state)),
+        heat: heat.finish(&state, &labels(&state)),
     };
     Ok(Folded { report, leaks, drawn, outcome })
 }

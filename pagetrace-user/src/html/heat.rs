@@ -49,12 +49,19 @@ impl Default for Growing {
 impl Growing {
     /// `event` follows on `state`.
     pub fn before(&mut self, state: &State, event: &Event) {
+        // What the kernel takes away at the end is no course of the program's, unless it goes on as another one.
+        if state.ended() && !matches!(event.body, Body::Exec { .. }) {
+            return;
+        }
         // The rows of a reading come after what they replace was taken away.
         if matches!(event.body, Body::BaselineMap { .. } | Body::BaselinePages { .. }) {
             return;
         }
         let from = *self.from.get_or_insert(event.ts);
         self.until(state, event.ts.since(from).0);
+        if matches!(event.body, Body::Exit { .. } | Body::MmGone) {
+            self.end(state);
+        }
     }
 
     /// Columns for all time before `ns`, in which nothing happened since `state`.
@@ -79,8 +86,17 @@ impl Growing {
         }
     }
 
+    /// The map, once the events have ended; `labels` are ranges by rising address, none within another, each with its name.
+    #[must_use]
+    pub fn finish(mut self, state: &State, labels: &[(Range, String)]) -> Heat {
+        if !state.ended() {
+            self.end(state);
+        }
+        self.drawn(labels)
+    }
+
     /// The last moment.
-    pub fn end(&mut self, state: &State) {
+    fn end(&mut self, state: &State) {
         if self.columns.len() >= MOST_COLUMNS {
             self.widen();
         }
@@ -133,9 +149,7 @@ impl Growing {
         self.rows = std::mem::take(&mut self.rows).into_iter().map(|stretch| stretch / 2).collect();
     }
 
-    /// The map; `labels` are ranges by rising address, none within another, each with its name.
-    #[must_use]
-    pub fn finish(self, labels: &[(Range, String)]) -> Heat {
+    fn drawn(self, labels: &[(Range, String)]) -> Heat {
         let mut blocks: Vec<Block> = Vec::new();
         for stretch in self.columns.iter().flat_map(|column| column.keys().copied()).collect::<BTreeSet<u64>>() {
             let here = Range::of(stretch.saturating_mul(self.stretch), self.stretch);
@@ -229,8 +243,7 @@ mod tests {
             growing.before(&state, event);
             state.apply(event);
         }
-        growing.end(&state);
-        (growing.clone(), growing.finish(&[(Range { start: 0, end: u64::MAX }, "all".to_owned())]))
+        (growing.clone(), growing.finish(&state, &[(Range { start: 0, end: u64::MAX }, "all".to_owned())]))
     }
 
     #[test]
@@ -243,6 +256,7 @@ mod tests {
             let rows: Vec<&Vec<[u64; 2]>> = heat.blocks.iter().flat_map(|block| &block.rows).collect();
             assert!(rows.iter().all(|row| row.iter().map(|run| run[1]).sum::<u64>() == heat.columns as u64));
             assert_eq!(rows.iter().map(|row| row.last().unwrap()[0]).sum::<u64>(), frames, "{step} {spread}");
+            // Of the last moment the map alone knows.
             let columns = growing.columns.iter().map(|column| column.values().sum::<u64>());
             assert!(columns.clone().zip(columns.skip(1)).all(|(before, after)| before <= after), "pages only came");
         }

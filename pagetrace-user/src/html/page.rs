@@ -22,12 +22,14 @@ struct Page<'a> {
     system: String,
     length: String,
     wall: String,
+    /// To the parts of the page: id and word.
+    links: Vec<(&'static str, &'static str)>,
     figures: Vec<Figure>,
     trust: Trust,
     ledger: Option<Table>,
     ledger_notes: Vec<String>,
     returns: Vec<Return>,
-    sections: Vec<Table>,
+    sections: Vec<Vec<Table>>,
     movers: Vec<Table>,
     counts: Option<Table>,
     leaks: Option<(String, Vec<Leak>, usize)>,
@@ -44,7 +46,7 @@ struct Page<'a> {
 /// None that a trace could cause: only those of the template engine itself.
 pub(super) fn render(folded: &Folded) -> Result<String, askama::Error> {
     let report = &folded.report;
-    let page = Page {
+    let mut page = Page {
         title: ledger::title(report),
         report,
         command: report.cmdline.iter().map(|word| shown(word)).collect::<Vec<_>>().join(" "),
@@ -52,12 +54,16 @@ pub(super) fn render(folded: &Folded) -> Result<String, askama::Error> {
         system: system(report),
         length: span(report.from_ns, report.to_ns),
         wall: utc(report.from_wall_ns),
+        links: Vec::new(),
         figures: ledger::figures(report),
         trust: Trust::of(report),
         ledger: ledger::table(report),
         ledger_notes: ledger::notes(report),
         returns: tables::returns(report),
-        sections: tables::heap(report).into_iter().chain(tables::objects(report)).collect(),
+        sections: [tables::heap(report), tables::objects(report).into_iter().collect()]
+            .into_iter()
+            .filter(|tables: &Vec<Table>| !tables.is_empty())
+            .collect(),
         movers: tables::movers(report),
         counts: report.go.is_none().then(|| tables::counts(report)),
         leaks: folded.leaks.as_ref().map(|leaks| tables::leaks(leaks, MOST_LEAKS)),
@@ -67,7 +73,39 @@ pub(super) fn render(folded: &Folded) -> Result<String, askama::Error> {
         css: include_str!("../../templates/report.css"),
         js: include_str!("../../templates/report.js"),
     };
+    page.links = page.parts();
     page.render()
+}
+
+impl Page<'_> {
+    fn parts(&self) -> Vec<(&'static str, &'static str)> {
+        const WORDS: [(&str, &str); 13] = [
+            ("trust", "Trust"),
+            ("ledger", "Ledger"),
+            ("time", "Over time"),
+            ("returned", "Came back"),
+            ("heap", "Page heap"),
+            ("objects", "Objects"),
+            ("stacks", "Stacks"),
+            ("addresses", "Addresses"),
+            ("actors", "Other tasks"),
+            ("ranges", "Ranges"),
+            ("threads", "Threads"),
+            ("leaks", "Leaks"),
+            ("counts", "Counts"),
+        ];
+        let has_table = |id: &str| self.sections.iter().flatten().chain(&self.movers).any(|table| table.id == id);
+        let is_there = |id: &str| match id {
+            "returned" => !self.returns.is_empty(),
+            "stacks" => self.has_flames,
+            "addresses" => self.has_heat,
+            "leaks" => self.leaks.is_some(),
+            "counts" => self.counts.is_some(),
+            "trust" | "ledger" | "time" => true,
+            id => has_table(id),
+        };
+        WORDS.into_iter().filter(|(id, _)| is_there(id)).collect()
+    }
 }
 
 fn system(report: &Report) -> String {

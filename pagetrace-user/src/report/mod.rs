@@ -22,7 +22,7 @@ use crate::replay::State;
 
 pub use heap::{HeapLine, PLine};
 pub use objects::{CallLine, ObjectsLine};
-pub use returned::ReturnedLine;
+pub use returned::{Returned, ReturnedLine};
 pub(crate) use text::{at, many, signed, span};
 pub(crate) use wall::utc;
 
@@ -255,12 +255,6 @@ impl Report {
     #[must_use]
     pub fn new(header: &Header, state: &State, outcome: &Outcome, top: usize) -> Report {
         build::report(header, state, outcome, top)
-    }
-
-    /// What had been given back and is resident again in `state`, the greatest first; at most `top` lines.
-    #[must_use]
-    pub fn returned(state: &State, top: usize) -> Vec<ReturnedLine> {
-        returned::returned_lines(state, top)
     }
 
     /// For people.

@@ -44,34 +44,48 @@ struct Sum {
     end: u64,
 }
 
-/// The greatest first.
-pub(super) fn returned_lines(state: &State, top: usize) -> Vec<ReturnedLine> {
-    let mut sums: BTreeMap<(String, Option<StackId>), Sum> = BTreeMap::new();
-    for (addr, page) in state.resident().iter() {
-        let Some(given) = state.stacks().given_back(addr).filter(|given| given.at < page.since) else { continue };
-        let maker = state.makers().all().get(page.maker.0 as usize);
-        let by = maker.and_then(|maker| maker.task.actor).map(|actor| actor.comm.to_text()).unwrap_or_default();
-        let sum = sums.entry((by, given.stack)).or_default();
-        sum.pages = sum.pages.saturating_add(1);
-        sum.runs = sum.runs.saturating_add(u64::from(sum.end != addr || sum.first.is_none()));
-        sum.first.get_or_insert(addr);
-        sum.end = addr.saturating_add(PAGE_BYTES);
+/// What had come back at one moment. The names of stacks stand later in a trace: they are looked up in the lines.
+#[derive(Default)]
+pub struct Returned(BTreeMap<(String, Option<StackId>), Sum>);
+
+impl Returned {
+    /// As `state` is.
+    #[must_use]
+    pub fn of(state: &State) -> Returned {
+        let mut sums: BTreeMap<(String, Option<StackId>), Sum> = BTreeMap::new();
+        for (addr, page) in state.resident().iter() {
+            let Some(given) = state.stacks().given_back(addr).filter(|given| given.at < page.since) else { continue };
+            let maker = state.makers().all().get(page.maker.0 as usize);
+            let by = maker.and_then(|maker| maker.task.actor).map(|actor| actor.comm.to_text()).unwrap_or_default();
+            let sum = sums.entry((by, given.stack)).or_default();
+            sum.pages = sum.pages.saturating_add(1);
+            sum.runs = sum.runs.saturating_add(u64::from(sum.end != addr || sum.first.is_none()));
+            sum.first.get_or_insert(addr);
+            sum.end = addr.saturating_add(PAGE_BYTES);
+        }
+        Returned(sums)
     }
-    let mut lines: Vec<ReturnedLine> = sums
-        .into_iter()
-        .map(|((by, stack), sum)| ReturnedLine {
-            bytes: sum.pages.saturating_mul(PAGE_BYTES),
-            addr: format!("{:#x}", sum.first.unwrap_or_default()),
-            end: format!("{:#x}", sum.end),
-            runs: sum.runs,
-            given_back_by: stack.map(|stack| frames_of(state, stack)).unwrap_or_default(),
-            fix: fix_of(&by),
-            by,
-        })
-        .collect();
-    lines.sort_by(|a, b| (b.bytes, &a.by).cmp(&(a.bytes, &b.by)).then_with(|| a.given_back_by.cmp(&b.given_back_by)));
-    lines.truncate(top);
-    lines
+
+    /// The greatest first, at most `top`; `state` is that of the whole trace.
+    #[must_use]
+    pub fn lines(self, state: &State, top: usize) -> Vec<ReturnedLine> {
+        let mut lines: Vec<ReturnedLine> = (self.0.into_iter())
+            .map(|((by, stack), sum)| ReturnedLine {
+                bytes: sum.pages.saturating_mul(PAGE_BYTES),
+                addr: format!("{:#x}", sum.first.unwrap_or_default()),
+                end: format!("{:#x}", sum.end),
+                runs: sum.runs,
+                given_back_by: stack.map(|stack| frames_of(state, stack)).unwrap_or_default(),
+                fix: fix_of(&by),
+                by,
+            })
+            .collect();
+        lines.sort_by(|a, b| {
+            (b.bytes, &a.by).cmp(&(a.bytes, &b.by)).then_with(|| a.given_back_by.cmp(&b.given_back_by))
+        });
+        lines.truncate(top);
+        lines
+    }
 }
 
 /// What keeps this task from bringing memory back.
