@@ -68,8 +68,8 @@ impl Growing {
     fn until(&mut self, state: &State, ns: u64) {
         let mut last_is_new = false;
         loop {
-            let end = (self.columns.len() as u64).saturating_add(1).saturating_mul(self.width);
-            if end > ns {
+            let end = (self.columns.len() as u128).saturating_add(1).saturating_mul(u128::from(self.width));
+            if end > u128::from(ns) {
                 return;
             }
             // After a long rest, widening comes before filling.
@@ -248,9 +248,13 @@ mod tests {
 
     #[test]
     fn every_page_is_in_the_last_column_whatever_the_resolution() {
-        for (frames, step, spread) in
-            [(1, 1, 4096), (2_000, 1_000, 4096), (5_000, 7, STRETCH_BYTES), (5_000, 1 << 30, 9 * STRETCH_BYTES)]
-        {
+        for (frames, step, spread) in [
+            (1, 1, 4096),
+            (2_000, 1_000, 4096),
+            (5_000, 7, STRETCH_BYTES),
+            (5_000, 1 << 30, 9 * STRETCH_BYTES),
+            (1, u64::MAX, 4096),
+        ] {
             let (growing, heat) = grown(frames, step, spread);
             assert!(heat.columns <= MOST_COLUMNS && growing.rows.len() <= MOST_ROWS);
             let rows: Vec<&Vec<[u64; 2]>> = heat.blocks.iter().flat_map(|block| &block.rows).collect();

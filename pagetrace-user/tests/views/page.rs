@@ -166,22 +166,52 @@ fn browsed(html: &str) -> (String, String) {
     (dom, log.lines().filter(|line| line.contains(":CONSOLE")).collect::<Vec<_>>().join("\n"))
 }
 
+/// What a reader of a page does with it: looks at a moment, zooms into a time, into a stack and into addresses, searches.
+const READER: &str = r#"<script>{
+  const all = selector => [...document.querySelectorAll(selector)];
+  const svg = document.querySelector('#timeline svg');
+  const act = (target, type, part) => {
+    const box = target.getBoundingClientRect();
+    const [clientX, clientY] = [box.left + 62 + (box.width - 72) * part, box.top + 5];
+    target.dispatchEvent(new PointerEvent(type, { clientX, clientY, pointerType: 'mouse', bubbles: true }));
+  };
+  act(svg, 'pointermove', 0.5);
+  document.body.dataset.moment = document.getElementById('tip').textContent;
+  act(svg, 'pointerdown', 0.2); act(svg, 'pointermove', 0.6); act(svg, 'pointerup', 0.6);
+  const whole = document.querySelector('#timeline button');
+  document.body.dataset.zoomed = String(!whole.disabled);
+  whole.click();
+  for (const tab of all('#flames button[aria-pressed]')) tab.click();
+  for (const tab of all('#flames button[aria-pressed]').slice(0, 1)) tab.click();
+  for (const frame of all('#flames [data-node]').slice(1, 2)) { act(frame, 'pointermove', 0); frame.click(); }
+  for (const input of all('#flames input')) { input.value = 'FILL'; input.dispatchEvent(new Event('input')); }
+  for (const canvas of all('#heat canvas')) { act(canvas, 'pointermove', 0.9); canvas.click(); }
+}</script>"#;
+
 #[test]
 fn a_browser_draws_the_page_without_a_complaint() {
-    let (_, level, mark, frame, map) = ((), "class=\"level\"", "class=\"mark\"", "data-node=", "<canvas");
+    let (level, mark, frame, map) = ("class=\"level\"", "class=\"mark\"", "data-node=", "<canvas");
     for (name, bytes, there) in [
         ("everything", fixture::whole(&fixture::eventful()), vec![level, mark, map]),
         ("stacks", fixture::whole(&stacked::trace()), vec![level, mark, frame, map]),
         ("a page heap", fixture::whole(&fixture::page_heap()), vec![mark]),
         ("hostile names", hostile(), vec![level, mark, frame, map]),
     ] {
-        let (dom, console) = browsed(&paged(&bytes).html);
+        let html = paged(&bytes).html;
+        let (dom, console) = browsed(&html.replace("</body>", &format!("{READER}</body>")));
         assert_eq!(console, "", "{name}");
         assert!(dom.contains("data-drawn=\"yes\""), "{name}: the script did not reach its end: {dom}");
         for element in there {
             assert!(dom.contains(element), "{name}: no {element}: {dom}");
         }
         assert!(!dom.contains("<img"), "{name}");
+        assert!(dom.contains("data-zoomed=\"true\""), "{name}");
+        if name == "stacks" {
+            assert!(dom.contains("data-moment=\"+1.49"), "{dom}");
+            assert!(dom.contains("RSS20.0 KiBanon20.0 KiB"), "{dom}");
+            // Three of five pages were filled by it.
+            assert!(dom.contains("class=\"hit\"") && dom.contains("found 60.00 %"), "{dom}");
+        }
     }
 }
 
