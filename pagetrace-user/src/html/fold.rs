@@ -4,11 +4,10 @@ use std::io;
 
 use super::flame::Flame;
 use super::{Drawn, heat, shown, timeline};
-use crate::event::Body;
 use crate::format::{Outcome, Trace};
 use crate::leaks::Leaks;
 use crate::replay::State;
-use crate::report::{Report, Returned};
+use crate::report::Report;
 use crate::stacks::{Of, Weighing};
 use crate::units::{Nanos, Range};
 
@@ -30,26 +29,16 @@ pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
     let mut weighing = Weighing::new(None);
     FLAMES.into_iter().for_each(|of| weighing.add(of));
     let (mut timeline, mut heat) = (timeline::Growing::default(), heat::Growing::default());
-    // What had come back when the process ended: nothing of it is resident after that.
-    let mut returned = None;
     while let Some(event) = trace.next_event()? {
         weighing.before(&state, &event);
         heat.before(&state, &event);
-        match event.body {
-            Body::Exit { .. } | Body::MmGone if !state.ended() => returned = Some(Returned::of(&state)),
-            Body::Exec { .. } => returned = None,
-            _ => {}
-        }
         state.apply(&event);
         timeline.after(&state, &event);
     }
     let outcome = trace.outcome();
     state.finish(outcome.is_whole());
     let header = trace.header();
-    let mut report = Report::new(header, &state, &outcome, top);
-    if let Some(returned) = returned {
-        report.returned = returned.lines(&state, top);
-    }
+    let report = Report::new(header, &state, &outcome, top);
     let mut flame = |of| Flame::of(of, &weighing.profile(header, &state, of));
     let flames =
         if state.stacks().is_empty() { Vec::new() } else { FLAMES.into_iter().filter_map(&mut flame).collect() };

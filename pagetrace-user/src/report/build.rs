@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::heap::heap_line;
 use super::objects::objects_line;
-use super::returned::Returned;
+use super::returned::returned_lines;
 use super::{
     ActorLine, AnomalyLine, BaselineLine, ClassLine, CorrectionLine, CountLine, DamageAt, ExitLine, FailedLine,
     FaultLine, GapLine, MemberLine, RangeLine, ReadingLine, Report, ScanLine, ThreadLine,
@@ -105,7 +105,7 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
             .collect(),
         forks: tally.forks,
         execs: tally.execs,
-        returned: Returned::of(state).lines(state, top),
+        returned: returned_lines(&snapshot.returned, state, top),
         heap: heap_line(header, state, top),
         objects: objects_line(header, state),
         go: outcome.go.clone(),

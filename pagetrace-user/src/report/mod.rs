@@ -22,7 +22,7 @@ use crate::replay::State;
 
 pub use heap::{HeapLine, PLine};
 pub use objects::{CallLine, ObjectsLine};
-pub use returned::{Returned, ReturnedLine};
+pub use returned::ReturnedLine;
 pub(crate) use text::{at, many, signed, span};
 pub(crate) use wall::utc;
 

@@ -9,7 +9,7 @@ use pagetrace_user::format::{Encoder, Reader};
 use pagetrace_user::html::{Page, page};
 use pagetrace_user::units::{Nanos, Tid};
 
-use crate::{fixture, program, stacked};
+use crate::{fixture, program, reported, stacked};
 
 fn paged(bytes: &[u8]) -> Page {
     page(&mut Reader::new(bytes).unwrap(), 100).unwrap()
@@ -38,14 +38,17 @@ fn what_the_page_of_a_page_heap_draws() {
 
 /// What came back is told of a process that has ended, too, with the names that stand behind its end in the file.
 #[test]
-fn the_page_tells_what_was_there_before_the_process_ended() {
+fn the_reports_tell_what_was_there_before_the_process_ended() {
     let mut events = stacked::trace();
     let last = events.iter().position(|event| matches!(event.body, Body::BuildId { .. })).unwrap();
     let at = events.get(last).unwrap().clone();
     for body in [Body::MmGone, Body::Exit { code: 0, signal: 0 }] {
         events.insert(last, Event { body, ..at.clone() });
     }
-    let page = paged(&fixture::whole(&events));
+    let bytes = fixture::whole(&events);
+    let text = reported(&bytes).text();
+    assert!(text.contains("khugepaged brought back") && text.contains("src/cache.c:80"), "{text}");
+    let page = paged(&bytes);
     let words = ["brought back by <bdi>khugepaged</bdi>", "max_ptes_none", "<bdi>main"];
     assert!(words.iter().all(|word| page.html.contains(word)), "{}", page.html);
     let resident = page.drawn.flames.iter().find(|flame| flame.of == "resident").unwrap();
