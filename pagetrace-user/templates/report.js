@@ -96,7 +96,7 @@
     if (heap.length) key('page heap in use', colours[4], true);
     const reset = element('button', { type: 'button', disabled: '' }, buttons, 'whole time');
     const place = element('div', {}, root);
-    element('p', { class: 'note' }, root, `One step is ${(width / 1e6).toPrecision(3)} ms and shows its highest RSS. Hover for values, drag to zoom in.`);
+    element('p', { class: 'note' }, root, `One step is ${(width / 1e6).toPrecision(3)} ms and shows its highest level. Hover for values, drag to zoom in.`);
     let view = [0, total];
 
     const draw = () => {
@@ -320,7 +320,7 @@
     });
     element('p', { class: 'note' }, root, `From left to right time, from top to bottom addresses; a row is ${bytes(map.row_pages * PAGE)} of them, the stronger its colour the more of it is resident. Click one to see it nearer.`);
     const list = element('div', {}, root);
-    const heaviest = [...blocks].sort((a, b) => b.most - a.most).slice(0, FIRST);
+    const heaviest = [...blocks].sort((a, b) => b.most - a.most).filter((block, _, [first]) => block.most * 200 >= first.most).slice(0, FIRST);
     const show = which => {
       list.replaceChildren();
       for (const block of which) {
@@ -362,7 +362,7 @@
     };
     let which = blocks.filter(block => heaviest.includes(block));
     show(which);
-    if (blocks.length > FIRST) {
+    if (blocks.length > which.length) {
       const more = element('button', { type: 'button' }, root, `show all ${blocks.length}`);
       more.addEventListener('click', () => { which = blocks; show(which); more.remove(); });
     }

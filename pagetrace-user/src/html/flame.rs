@@ -17,6 +17,11 @@ const MOST_FRAMES: usize = 200;
 /// Lines of one frame that are told.
 const MOST_LINES: usize = 3;
 
+/// A node's parent, frame and weight.
+pub type Nodes = Vec<(usize, usize, u64)>;
+/// By node: line and weight.
+pub type Lines = BTreeMap<usize, Vec<(u32, u64)>>;
+
 /// A flame graph, as it is drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Flame {
@@ -33,9 +38,9 @@ pub struct Flame {
     pub frames: Vec<[String; 3]>,
     /// Parents before children, of one parent the heaviest first: the parent's number plus one (0: none), the frame, the
     /// weight.
-    pub nodes: Vec<(usize, usize, u64)>,
+    pub nodes: Nodes,
     /// By node: source line and weight, of nodes that have any, the heaviest first.
-    pub lines: BTreeMap<usize, Vec<(u32, u64)>>,
+    pub lines: Lines,
 }
 
 #[derive(Default)]
@@ -122,10 +127,9 @@ impl<'a> Tree<'a> {
     }
 
     /// Frames, nodes and lines of what is wide enough.
-    #[allow(clippy::type_complexity)]
-    fn drawn(&self, total: u64) -> (Vec<[String; 3]>, Vec<(usize, usize, u64)>, BTreeMap<usize, Vec<(u32, u64)>>) {
+    fn drawn(&self, total: u64) -> (Vec<[String; 3]>, Nodes, Lines) {
         let is_wide = |value: u64| u128::from(value) * u128::from(SHARES) >= u128::from(total);
-        let (mut nodes, mut lines): (Vec<(usize, usize, u64)>, BTreeMap<usize, Vec<(u32, u64)>>) = Default::default();
+        let (mut nodes, mut lines) = (Nodes::new(), Lines::new());
         let (mut frames, mut numbers): (Vec<[String; 3]>, HashMap<usize, usize>) = Default::default();
         // A stack of its own: one of a forged trace may be deep.
         let mut open: Vec<(usize, usize)> = vec![(0, 0)];

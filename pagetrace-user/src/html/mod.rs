@@ -62,12 +62,24 @@ pub fn page(trace: &mut impl Trace, top: usize) -> io::Result<Page> {
     Ok(Page { html, drawn: folded.drawn, outcome: folded.outcome })
 }
 
-/// Text of the traced machine, safe to look at: what is not seen, or turns the direction of other text, becomes an escape.
+/// Letters that are not seen, or turn the direction of others.
+const HIDDEN: [std::ops::RangeInclusive<char>; 9] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{61c}'..='\u{61c}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{e0000}'..='\u{e007f}',
+];
+
+/// Text of the traced machine, safe to look at: what is hidden, or controls, becomes an escape.
 fn shown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
-        let is_hidden = matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if letter.is_control() || is_hidden {
+        if letter.is_control() || HIDDEN.iter().any(|hidden| hidden.contains(&letter)) {
             safe.extend(letter.escape_default());
         } else {
             safe.push(letter);

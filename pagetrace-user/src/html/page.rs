@@ -108,7 +108,11 @@ impl Page<'_> {
     }
 }
 
+/// What it was recorded with; a Go runtime's own trace does not tell.
 fn system(report: &Report) -> String {
+    if report.go.is_some() {
+        return String::new();
+    }
     let known = [("Linux", &report.kernel), ("pagetrace", &report.recorder)];
     let known = known.iter().filter(|(_, version)| !version.is_empty());
     known.map(|(name, version)| format!("{name} {}", shown(version))).collect::<Vec<_>>().join(", ")

@@ -32,6 +32,11 @@ impl Column {
         Column { name, kind: "words" }
     }
 
+    /// Words that may break.
+    pub fn wrapped(name: &'static str) -> Column {
+        Column { name, kind: "wrap" }
+    }
+
     pub fn number(name: &'static str) -> Column {
         Column { name, kind: "number" }
     }
@@ -116,9 +121,12 @@ pub(super) fn heap(report: &Report) -> Vec<Table> {
         heap.given_back_bytes,
     ]
     .map(Bytes);
+    let uses = match (heap.objects_bytes, heap.stacks_bytes) {
+        (0, 0) => String::new(),
+        _ => format!(": objects {objects}, stacks {stacks}, other {other}"),
+    };
     let note = format!(
-        "{in_use} in use at the end: objects {objects}, stacks {stacks}, other {other}. Peak {peak} at {}. Given back to the \
-         kernel and not used since: {back}.",
+        "{in_use} in use at the end{uses}. Peak {peak} at {}. Given back to the kernel and not used since: {back}.",
         at(report, heap.peak_ns)
     );
     let most = heap.acts.iter().map(|act| act.bytes).max().unwrap_or(0);
@@ -320,7 +328,7 @@ pub(super) fn counts(report: &Report) -> Table {
     Table {
         id: "counts",
         title: "Counts".to_owned(),
-        columns: vec![Column::words("what"), Column::words(""), Column::number("count"), Column::number("bytes")],
+        columns: vec![Column::words("what"), Column::wrapped(""), Column::number("count"), Column::number("bytes")],
         rows,
         ..Table::default()
     }
