@@ -28,6 +28,7 @@ pub mod stacks;
 pub mod check;
 pub mod dump;
 pub mod export;
+pub mod html;
 pub mod report;
 
 pub mod doctor;

@@ -38,6 +38,7 @@ pub const TEST: &[Need] = &[
     Need { what: "bpftool", package: "bpftool" },
     Need { what: "bpftrace", package: "bpftrace" },
     Need { what: "c++", package: "g++" },
+    Need { what: "chromium", package: "chromium" },
     Need { what: "gcc", package: "gcc" },
     Need { what: "/usr/lib/*/libjemalloc.so.2", package: "libjemalloc2" },
     Need { what: "/usr/lib/*/libmimalloc.so.2.0", package: "libmimalloc2.0" },

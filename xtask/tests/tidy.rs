@@ -32,12 +32,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
+    ("html", &["units", "event", "format", "replay", "stacks", "leaks", "report"]),
     ("doctor", &["units", "event", "failure", "options", "symbols", "host", "names", "live"]),
     (
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "diff", "leaks", "report", "dump", "check", "export", "doctor",
+            "stacks", "diff", "leaks", "report", "dump", "check", "export", "html", "doctor",
         ],
     ),
 ];

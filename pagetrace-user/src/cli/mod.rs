@@ -4,6 +4,7 @@
 //! three lines and its exit code. A reader of stdout that goes away (`| head`) is success.
 
 mod export;
+mod html;
 mod pages;
 mod reading;
 mod record;
@@ -32,6 +33,7 @@ sudo pagetrace-user --pid 4242               record a running process until Ctrl
 sudo pagetrace-user --pid 4242 -f -d 30s     with its children, for 30 seconds
 sudo pagetrace-user -- python3 job.py        record a program from its first instruction
 pagetrace-user report traces/*.pgt           where the memory is, what changed, and who did it
+pagetrace-user report X.pgt -o X.html        the same as a page, with its course over time and flame graphs
 pagetrace-user export go.pt -o copy.pt       the heap events in the form of the Go runtime
 pagetrace-user doctor                        what this host lacks for recording";
 

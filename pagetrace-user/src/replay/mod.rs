@@ -24,6 +24,7 @@ mod movers;
 mod objects;
 mod reading;
 pub mod resident;
+mod returned;
 mod stacks;
 mod tally;
 pub mod vma;
@@ -42,6 +43,7 @@ pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
 pub use movers::{Base, RangeMove, Snapshot, TaskMove};
 pub use objects::{Estimate, Live, Objects};
 pub use reading::{Closed, Correction};
+pub use returned::Returned;
 pub use stacks::{Given, Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
 

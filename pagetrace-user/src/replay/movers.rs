@@ -7,6 +7,7 @@ use super::ledger::Ledger;
 use super::levels::{Levels, Maker};
 use super::mappings::{Kind, Mapping};
 use super::resident::{MakerId, Outline};
+use super::returned::Returned;
 use super::{State, Task};
 use crate::units::{Nanos, Pages, Range};
 
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub ledger: Ledger,
     pub ranges: Vec<RangeMove>,
     pub tasks: Vec<TaskMove>,
+    /// What had been given back and was resident again.
+    pub returned: Vec<Returned>,
 }
 
 impl State {
@@ -59,7 +62,8 @@ impl State {
     }
 
     pub(super) fn take_snapshot(&self) -> Snapshot {
-        Snapshot { ledger: self.ledger(), ranges: self.ranges(), tasks: self.tasks() }
+        let (ranges, tasks) = (self.ranges(), self.tasks());
+        Snapshot { ledger: self.ledger(), ranges, tasks, returned: self.returned() }
     }
 
     pub(super) fn set_base(&mut self, at: Nanos) {

@@ -15,6 +15,8 @@ pub const MAX_PAGES: u64 = 1 << 27;
 
 const LEAF_PAGES: u64 = 64;
 const LEAF_BYTES: u64 = LEAF_PAGES * PAGE_BYTES;
+/// What [`Resident::stretches`] counts in.
+pub const STRETCH_BYTES: u64 = LEAF_BYTES;
 const NO_PFN: u64 = u64::MAX;
 const NO_STACK: u32 = u32::MAX;
 
@@ -230,6 +232,11 @@ impl Resident {
         self.leaves.iter().flat_map(|(&index, leaf)| {
             (0..LEAF_PAGES as u32).filter_map(move |slot| leaf.page(slot).map(|page| (address(index, slot), page)))
         })
+    }
+
+    /// How many pages each stretch of [`STRETCH_BYTES`] holds, by rising address; only those that hold any.
+    pub fn stretches(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.leaves.iter().map(|(&index, leaf)| (address(index, 0), u64::from(leaf.present.count_ones())))
     }
 
     /// Which addresses are resident, without anything else.

@@ -106,7 +106,7 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
             .collect(),
         forks: tally.forks,
         execs: tally.execs,
-        returned: returned_lines(state, top),
+        returned: returned_lines(&snapshot.returned, state, top),
         heap: heap_line(header, state, ledger, top),
         objects: objects_line(header, state),
         go: outcome.go.clone(),

@@ -23,6 +23,8 @@ use crate::replay::State;
 pub use heap::{HeapLine, PLine, ResidentLine};
 pub use objects::{CallLine, ObjectsLine};
 pub use returned::ReturnedLine;
+pub(crate) use text::{at, many, signed, span};
+pub(crate) use wall::utc;
 
 /// All that a report says.
 #[derive(Clone, Debug, Serialize)]

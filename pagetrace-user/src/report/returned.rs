@@ -3,17 +3,15 @@
 //! Memory that the process itself uses again is what an allocator wants; memory that another task brings back, while the
 //! process may sleep, is the RSS that nobody finds in a profile.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use serde::Serialize;
 
 use super::Report;
 use super::text::{left, many, put, shown, table};
-use crate::event::StackId;
-use crate::replay::State;
+use crate::replay::{Returned, State};
 use crate::stacks::{Frame, frames_of};
-use crate::units::{Bytes, PAGE_BYTES};
+use crate::units::Bytes;
 
 /// Frames of the stack that gave back, in text.
 const FRAMES_SHOWN: usize = 8;
@@ -35,38 +33,18 @@ pub struct ReturnedLine {
     pub fix: Option<&'static str>,
 }
 
-#[derive(Default)]
-struct Sum {
-    pages: u64,
-    runs: u64,
-    first: Option<u64>,
-    /// The end of the last page.
-    end: u64,
-}
-
-/// The greatest first.
-pub(super) fn returned_lines(state: &State, top: usize) -> Vec<ReturnedLine> {
-    let mut sums: BTreeMap<(String, Option<StackId>), Sum> = BTreeMap::new();
-    for (addr, page) in state.resident().iter() {
-        let Some(given) = state.stacks().given_back(addr).filter(|given| given.at < page.since) else { continue };
-        let maker = state.makers().all().get(page.maker.0 as usize);
-        let by = maker.and_then(|maker| maker.task.actor).map(|actor| actor.comm.to_text()).unwrap_or_default();
-        let sum = sums.entry((by, given.stack)).or_default();
-        sum.pages = sum.pages.saturating_add(1);
-        sum.runs = sum.runs.saturating_add(u64::from(sum.end != addr || sum.first.is_none()));
-        sum.first.get_or_insert(addr);
-        sum.end = addr.saturating_add(PAGE_BYTES);
-    }
-    let mut lines: Vec<ReturnedLine> = sums
-        .into_iter()
-        .map(|((by, stack), sum)| ReturnedLine {
-            bytes: sum.pages.saturating_mul(PAGE_BYTES),
-            addr: format!("{:#x}", sum.first.unwrap_or_default()),
-            end: format!("{:#x}", sum.end),
-            runs: sum.runs,
-            given_back_by: stack.map(|stack| frames_of(state, stack)).unwrap_or_default(),
-            fix: fix_of(&by),
-            by,
+/// The greatest first, at most `top`; `state` knows the names of the stacks.
+pub(super) fn returned_lines(returned: &[Returned], state: &State, top: usize) -> Vec<ReturnedLine> {
+    let mut lines: Vec<ReturnedLine> = returned
+        .iter()
+        .map(|part| ReturnedLine {
+            bytes: part.pages.bytes().0,
+            by: part.by.clone(),
+            addr: format!("{:#x}", part.within.start),
+            end: format!("{:#x}", part.within.end),
+            runs: part.runs,
+            given_back_by: part.given_back_by.map(|stack| frames_of(state, stack)).unwrap_or_default(),
+            fix: fix_of(&part.by),
         })
         .collect();
     lines.sort_by(|a, b| (b.bytes, &a.by).cmp(&(a.bytes, &b.by)).then_with(|| a.given_back_by.cmp(&b.given_back_by)));

@@ -291,7 +291,7 @@ fn counts(report: &Report, out: &mut String) -> fmt::Result {
 }
 
 /// `1 gap`, `2 gaps`.
-pub(super) fn many(count: u64, noun: &str) -> String {
+pub(crate) fn many(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -327,17 +327,17 @@ pub(super) fn put(out: &mut String, table: &Table) -> fmt::Result {
     Ok(())
 }
 
-pub(super) fn at(report: &Report, ns: u64) -> String {
+pub(crate) fn at(report: &Report, ns: u64) -> String {
     let sign = if ns < report.from_ns { "-" } else { "+" };
     format!("{sign}{}", span(ns.min(report.from_ns), ns.max(report.from_ns)))
 }
 
-pub(super) fn span(from: u64, to: u64) -> String {
+pub(crate) fn span(from: u64, to: u64) -> String {
     let nanos = to.saturating_sub(from);
     format!("{}.{:06} s", nanos / 1_000_000_000, nanos % 1_000_000_000 / 1_000)
 }
 
-fn signed(bytes: i64) -> String {
+pub(crate) fn signed(bytes: i64) -> String {
     let sign = match bytes {
         ..0 => "-",
         0 => "",

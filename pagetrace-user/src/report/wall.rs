@@ -1,7 +1,7 @@
 //! The wall clock as text: UTC, ISO 8601, to the second.
 
 /// `2026-11-23T02:15:00Z` for nanoseconds since the Unix epoch.
-pub(super) fn utc(wall_ns: u64) -> String {
+pub(crate) fn utc(wall_ns: u64) -> String {
     let seconds = wall_ns / 1_000_000_000;
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Days to a civil date, in eras of 400 years that begin on a 1st of March (H. Hinnant, chrono-compatible algorithms).

@@ -13,7 +13,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::event::{Body, Header, StackId};
+use crate::event::{Body, Event, Header, StackId};
 use crate::format::{Outcome, Trace};
 use crate::replay::resident::{MakerId, Page};
 use crate::replay::{Estimate, State};
@@ -148,30 +148,68 @@ type Weights = HashMap<Vec<Part>, u64>;
 /// When the source cannot be read. Damage is not an error: it is in the outcome.
 pub fn weigh(trace: &mut impl Trace, of: Of, at: Option<Nanos>) -> io::Result<(State, Profile, Outcome)> {
     let mut state = State::new();
-    let mut weights: Option<Weights> = None;
+    let mut weighing = Weighing::new(at);
+    weighing.add(of);
     while let Some(event) = trace.next_event()? {
-        let is_over = match at {
-            Some(at) => event.ts.since(state.tally().first.unwrap_or(event.ts)) > at,
-            None => !state.ended() && matches!(event.body, Body::Exit { .. } | Body::MmGone),
-        };
-        if at.is_none() && matches!(event.body, Body::Exec { .. }) {
-            // It did not end after all.
-            weights = None;
-        }
-        if is_over && weights.is_none() && !matches!(of, Of::Faults | Of::Objects | Of::Heap) {
-            weights = Some(weights_of(&state, of));
-        }
+        weighing.before(&state, &event);
         state.apply(&event);
     }
     let outcome = trace.outcome();
     state.finish(outcome.is_whole());
-    let weights = weights.unwrap_or_else(|| match of {
-        Of::Objects => weights_of_objects(trace.header(), &state),
-        Of::Heap => weights_of_heap(&state),
-        _ => weights_of(&state, of),
-    });
-    let profile = Profile::new(&state, of, weights);
+    let profile = weighing.profile(trace.header(), &state, of);
     Ok((state, profile, outcome))
+}
+
+/// Weighs while others fold a trace: it is told of each event before the state is.
+pub struct Weighing {
+    at: Option<Nanos>,
+    /// What is weighed, and the weights once their moment is over.
+    weights: Vec<(Of, Option<Weights>)>,
+}
+
+impl Weighing {
+    /// Of what there is so long after the first event; else at the end, or just before the process's.
+    #[must_use]
+    pub fn new(at: Option<Nanos>) -> Weighing {
+        Weighing { at, weights: Vec::new() }
+    }
+
+    /// Weighs this too.
+    pub fn add(&mut self, of: Of) {
+        self.weights.push((of, None));
+    }
+
+    /// `event` follows on `state`.
+    pub fn before(&mut self, state: &State, event: &Event) {
+        let is_over = match self.at {
+            Some(at) => event.ts.since(state.tally().first.unwrap_or(event.ts)) > at,
+            None => !state.ended() && matches!(event.body, Body::Exit { .. } | Body::MmGone),
+        };
+        if self.at.is_none() && matches!(event.body, Body::Exec { .. }) {
+            // It did not end after all.
+            self.weights.iter_mut().for_each(|(_, weights)| *weights = None);
+        }
+        if !is_over {
+            return;
+        }
+        for (of, weights) in &mut self.weights {
+            if weights.is_none() && !matches!(of, Of::Faults | Of::Objects | Of::Heap) {
+                *weights = Some(weights_of(state, *of));
+            }
+        }
+    }
+
+    /// The profile of one thing that was added; `state` is that of the whole trace.
+    #[must_use]
+    pub fn profile(&mut self, header: &Header, state: &State, of: Of) -> Profile {
+        let kept = self.weights.iter_mut().find(|(known, _)| *known == of).and_then(|(_, weights)| weights.take());
+        let weights = kept.unwrap_or_else(|| match of {
+            Of::Objects => weights_of_objects(header, state),
+            Of::Heap => weights_of_heap(state),
+            _ => weights_of(state, of),
+        });
+        Profile::new(state, of, weights)
+    }
 }
 
 fn weights_of_objects(header: &Header, state: &State) -> Weights {

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::fixture;
 
-fn run(words: &[&str]) -> Output {
+pub fn run(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagetrace-user"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PAGETRACE_")) {
         command.env_remove(name);

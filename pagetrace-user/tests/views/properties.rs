@@ -7,6 +7,7 @@ use pagetrace_user::event::{
     Access, Actor, Body, Call, Event, FileId, HeapAct, HeapRun, Layer, Member, Scan, ScanKind, Start, Why,
 };
 use pagetrace_user::format::Reader;
+use pagetrace_user::html::page;
 use pagetrace_user::replay::fold;
 use pagetrace_user::replay::{Class, RESIDENT, State};
 use pagetrace_user::report::Report;
@@ -84,7 +85,7 @@ fn vma() -> BoxedStrategy<Body> {
     .boxed()
 }
 
-fn page() -> BoxedStrategy<Body> {
+fn pages() -> BoxedStrategy<Body> {
     let level = prop_oneof![9 => 0_u64..100, 1 => any::<u64>()].prop_map(Pages);
     prop_oneof![
         6 => (prop::option::weighted(0.9, addr()), pfn(), order(), member(), level.clone())
@@ -137,7 +138,7 @@ fn task() -> BoxedStrategy<Body> {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let body = prop_oneof![20 => vma(), 30 => page(), 10 => reading(), 5 => heap(), 1 => task()];
+    let body = prop_oneof![20 => vma(), 30 => pages(), 10 => reading(), 5 => heap(), 1 => task()];
     let actor = prop::option::weighted(0.1, Just(Actor { tgid: Pid(9), comm: Comm::of("kswapd0") }));
     let event = (0_u64..3, 0_u32..4, actor, body);
     prop::collection::vec(event, 0..150).prop_map(|events| {
@@ -192,8 +193,9 @@ proptest! {
             for json in [true, false] {
                 dump(&mut Reader::new(bytes.as_slice()).unwrap(), &Filter::default(), json, &mut lines).unwrap();
             }
-            (report.text(), report.json(), lines)
+            let page = page(&mut Reader::new(bytes.as_slice()).unwrap(), 5).unwrap();
+            (report.text(), report.json(), lines, page.html)
         };
-        prop_assert_eq!(views(), views());
+        prop_assert!(views() == views());
     }
 }

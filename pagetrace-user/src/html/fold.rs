@@ -1,0 +1,64 @@
+//! One pass over a trace, and all that a page shows of it.
+
+use std::io;
+
+use super::flame::Flame;
+use super::{Drawn, heat, shown, timeline};
+use crate::format::{Outcome, Trace};
+use crate::leaks::Leaks;
+use crate::replay::State;
+use crate::report::Report;
+use crate::stacks::{Of, Weighing};
+use crate::units::{Nanos, Range};
+
+/// The flame graphs, in their order.
+const FLAMES: [Of; 6] = [Of::Resident, Of::Mapped, Of::Returned, Of::Faults, Of::Heap, Of::Objects];
+
+/// All that is known of a trace.
+pub(super) struct Folded {
+    pub report: Report,
+    /// Where objects were recorded.
+    pub leaks: Option<Leaks>,
+    pub drawn: Drawn,
+    pub outcome: Outcome,
+}
+
+/// Folds all of a trace; lists hold at most `top` lines.
+pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
+    let mut state = State::new();
+    let mut weighing = Weighing::new(None);
+    FLAMES.into_iter().for_each(|of| weighing.add(of));
+    let (mut timeline, mut heat) = (timeline::Growing::default(), heat::Growing::default());
+    while let Some(event) = trace.next_event()? {
+        weighing.before(&state, &event);
+        heat.before(&state, &event);
+        state.apply(&event);
+        timeline.after(&state, &event);
+    }
+    let outcome = trace.outcome();
+    state.finish(outcome.is_whole());
+    let header = trace.header();
+    let report = Report::new(header, &state, &outcome, top);
+    let mut flame = |of| Flame::of(of, &weighing.profile(header, &state, of));
+    let flames =
+        if state.stacks().is_empty() { Vec::new() } else { FLAMES.into_iter().filter_map(&mut flame).collect() };
+    let leaks = header.object_period_bytes.map(|_| Leaks::new(header, &state, Nanos(0)));
+    let drawn = Drawn {
+        from_ns: report.from_ns,
+        to_ns: report.to_ns,
+        peak_ns: report.peak_ns,
+        has_rss: report.go.is_none(),
+        timeline: timeline.finish(),
+        flames,
+        heat: heat.finish(&state, &labels(&state)),
+    };
+    Ok(Folded { report, leaks, drawn, outcome })
+}
+
+/// Ranges by rising address, with their names.
+fn labels(state: &State) -> Vec<(Range, String)> {
+    let ranges = state.snapshot().ranges;
+    let mut labels: Vec<(Range, String)> = ranges.into_iter().map(|moved| (moved.range, shown(&moved.label))).collect();
+    labels.sort();
+    labels
+}
