@@ -35,7 +35,7 @@ pub fn json<'a>(
     row.push(b'}');
 }
 
-fn json_value(value: Value<'_>, row: &mut Vec<u8>) {
+pub(super) fn json_value(value: Value<'_>, row: &mut Vec<u8>) {
     let _ = match value {
         Value::Number(number) => write!(row, "{number}"),
         Value::Signed(number) => write!(row, "{number}"),
