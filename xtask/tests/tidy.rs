@@ -30,7 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
-    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
+    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"]),
     ("doctor", &["units", "event", "failure", "options", "symbols", "host", "names", "live"]),
     (
         "cli",

@@ -1,7 +1,12 @@
 //! What `export` writes, opened by the programs that it is for.
 
+mod heaptrack;
 mod pprof;
 mod speedscope;
+mod tables;
+
+use std::path::Path;
+use std::process::Command;
 
 use pagetrace_user::event::Event;
 use pagetrace_user::export::{Exported, Form, export};
@@ -20,4 +25,12 @@ fn exported_file(trace: &[u8], form: Form, of: Of) -> (Vec<u8>, Exported) {
     let mut out = Vec::new();
     let done = export(&mut Reader::new(trace).unwrap(), form, of, &mut out).unwrap();
     (out, done)
+}
+
+/// What a program prints.
+fn printed(program: &str, words: &[&str], file: &Path) -> String {
+    let output = Command::new(program).args(words).arg(file).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
