@@ -31,6 +31,7 @@ pub(super) struct ExportArgs {
     /// .json    the same as a profile of speedscope
     /// .jsonl   every event, one JSON object a line
     /// .csv     every event, one row of a table
+    /// .parquet the same as a table of Parquet; .stacks.parquet and .processes.parquet: their tables
     /// heaptrack.X.gz, heaptrack.X.zst  the objects of allocators, for heaptrack
     #[arg(short, long, value_name = "X", required = true, verbatim_doc_comment)]
     #[arg(env = "PAGETRACE_OUTPUT", hide_env = true)]
@@ -72,8 +73,8 @@ impl ExportArgs {
                 Failure::new(Code::Failed, format!("cannot read {}", self.file.display()), error.to_string(), "")
             }
         })?;
-        if form.is_of_stacks() && done.stacks == 0 {
-            return Err(no_stacks(&self.file, &self.output, self.of));
+        if form.needs_stacks() && done.stacks == 0 {
+            return Err(no_stacks(&self.file, &self.output, form, self.of));
         }
         if done.events == 0 {
             return Err(nothing(&self.file, &self.output, form, done));
@@ -111,12 +112,17 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// A trace in which nothing is to be weighed.
-fn no_stacks(file: &Path, output: &Path, of: Of) -> Failure {
+fn no_stacks(file: &Path, output: &Path, form: Form, of: Of) -> Failure {
+    let why = if form.is_of_stacks() {
+        format!("nothing in it counts as `--of {}`", of.word())
+    } else {
+        "no stacks were recorded".to_owned()
+    };
     let (file, output) = (file.display(), output.display());
     Failure::new(
         Code::Failed,
         format!("cannot export {file} to {output}"),
-        format!("nothing in it counts as `--of {}`", of.word()),
+        why,
         format!("see what it has: pagetrace-user report {file}"),
     )
 }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::line::{Value, comm_of, describe, kind};
-use super::row::json_value;
+use super::row::json_of;
 use crate::event::{Event, FileId};
 use crate::units::Range;
 
@@ -151,9 +151,7 @@ impl Table {
                 Ok(())
             }
             Value::Ranges(_) | Value::Functions(_) | Value::Actor(..) => {
-                let mut json = Vec::new();
-                json_value(value, &mut json);
-                quote(&String::from_utf8_lossy(&json), cell);
+                quote(&json_of(value), cell);
                 Ok(())
             }
         };

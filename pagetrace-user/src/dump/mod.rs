@@ -16,9 +16,10 @@ mod text;
 
 use std::io::{self, Write};
 
+pub(crate) use row::json_of;
 use serde::Serialize;
 
-use crate::event::{Body, Event, Header, Layer, Probe, Trailer};
+use crate::event::{Body, Event, FileId, Header, Layer, Probe, Trailer};
 use crate::format::go::GoFile;
 use crate::format::{Outcome, Trace, VERSION};
 use crate::replay::{State, vma};
@@ -65,7 +66,8 @@ pub fn table<W: Write>(reader: &mut impl Trace, out: &mut W) -> Result<Outcome, 
 
 fn write(reader: &mut impl Trace, filter: &Filter, form: Form, out: &mut impl Write) -> Result<Outcome, Stopped> {
     let header = reader.header().clone();
-    let mut lines = Lines { header: &header, form, row: Vec::with_capacity(512), state: State::new(), last: Nanos(0) };
+    let mut lines =
+        Lines { header: &header, form, row: Vec::with_capacity(512), before: Before::default(), last: Nanos(0) };
     lines.head(reader.outcome().go.as_ref(), out)?;
     while let Some(event) = reader.next_event().map_err(Stopped::Read)? {
         lines.event(&event, filter, out)?;
@@ -82,12 +84,39 @@ enum Form {
     Csv(csv::Table),
 }
 
+/// What the events before an event say of it.
+#[derive(Default)]
+pub(crate) struct Before {
+    /// Of it, only mappings and files are kept: they tell what `MAP_FIXED` replaces and what a file id means.
+    state: State,
+}
+
+impl Before {
+    /// Takes the next event; what it replaces.
+    pub fn take(&mut self, event: &Event) -> Vec<Range> {
+        let replaced: Vec<Range> = match &event.body {
+            Body::Map { range, flags, call, .. } if vma::replaces(*call, *flags) => {
+                self.state.mappings().covered(*range)
+            }
+            _ => Vec::new(),
+        };
+        if changes_mappings(&event.body) {
+            self.state.apply(event);
+        }
+        replaced
+    }
+
+    /// The path of a file.
+    pub fn path(&self, id: FileId) -> Option<&str> {
+        self.state.file(id).map(|file| file.path.as_str())
+    }
+}
+
 struct Lines<'a> {
     header: &'a Header,
     form: Form,
     row: Vec<u8>,
-    /// Of it, only mappings and files are kept: they tell what `MAP_FIXED` replaces and what a file id means.
-    state: State,
+    before: Before,
     /// Time of the last event.
     last: Nanos,
 }
@@ -103,20 +132,12 @@ impl Lines<'_> {
 
     fn event(&mut self, event: &Event, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
         self.last = event.ts;
-        let replaced: Vec<Range> = match &event.body {
-            Body::Map { range, flags, call, .. } if vma::replaces(*call, *flags) => {
-                self.state.mappings().covered(*range)
-            }
-            _ => Vec::new(),
-        };
-        if changes_mappings(&event.body) {
-            self.state.apply(event);
-        }
+        let replaced = self.before.take(event);
         if !filter.wants(event) {
             return Ok(());
         }
         self.row.clear();
-        let path = |id| self.state.file(id).map(|file| file.path.as_str());
+        let path = |id| self.before.path(id);
         let tgid = self.header.tgid;
         match &mut self.form {
             Form::Words => text::event(event, self.header.clock_monotonic, &path, &replaced, &mut self.row),

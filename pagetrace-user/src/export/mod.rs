@@ -9,12 +9,15 @@
 //! | `.json` | a profile of speedscope |
 //! | `.jsonl` | every event as one JSON object a line, with header and trailer: [`crate::dump`] |
 //! | `.csv` | every event as a row of a table: [`crate::dump::csv`] |
+//! | `.events.parquet` or `.parquet`, `.stacks.parquet`, `.processes.parquet` | the same, and two more tables, for Parquet |
 //! | `heaptrack.*.gz`, `heaptrack.*.zst` | the objects of allocators, for heaptrack |
 //!
 //! From `.folded` to `.json` they are of weighted stacks ([`crate::stacks`]), which need the state of the whole trace. The
 //! others are written while the trace is read, whatever its size.
 
 mod heaptrack;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod pprof;
 mod speedscope;
 
@@ -43,11 +46,22 @@ pub enum Form {
     Csv,
     HeaptrackGzip,
     HeaptrackZstd,
+    #[cfg(feature = "parquet")]
+    Parquet(Rows),
+}
+
+/// What a table of Parquet has a row for.
+#[cfg(feature = "parquet")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    Events,
+    Stacks,
+    Processes,
 }
 
 impl Form {
     /// Every form with its extension.
-    pub const ALL: [(&'static str, Form); 9] = [
+    pub const ALL: &[(&'static str, Form)] = &[
         ("pt", Form::Go),
         ("folded", Form::Folded),
         ("svg", Form::Flame),
@@ -57,6 +71,14 @@ impl Form {
         ("csv", Form::Csv),
         ("gz", Form::HeaptrackGzip),
         ("zst", Form::HeaptrackZstd),
+        #[cfg(feature = "parquet")]
+        ("stacks.parquet", Form::Parquet(Rows::Stacks)),
+        #[cfg(feature = "parquet")]
+        ("processes.parquet", Form::Parquet(Rows::Processes)),
+        #[cfg(feature = "parquet")]
+        ("events.parquet", Form::Parquet(Rows::Events)),
+        #[cfg(feature = "parquet")]
+        ("parquet", Form::Parquet(Rows::Events)),
     ];
     /// What the name of a file of heaptrack begins with: its extension says no more than how it is compressed.
     pub const HEAPTRACK: &'static str = "heaptrack.";
@@ -74,6 +96,16 @@ impl Form {
     #[must_use]
     pub fn is_of_stacks(self) -> bool {
         matches!(self, Form::Folded | Form::Flame | Form::Pprof | Form::Speedscope)
+    }
+
+    /// Whether a trace without stacks is nothing to it.
+    #[must_use]
+    pub fn needs_stacks(self) -> bool {
+        #[cfg(feature = "parquet")]
+        if self == Form::Parquet(Rows::Stacks) {
+            return true;
+        }
+        self.is_of_stacks()
     }
 
     /// Whether it has the objects of allocators.
@@ -110,7 +142,7 @@ pub enum Stopped {
 ///
 /// # Errors
 /// When the source cannot be read or `out` cannot be written. Damage is not an error: it is in the trace's outcome.
-pub fn export(trace: &mut impl Trace, form: Form, of: Of, out: &mut impl Write) -> Result<Exported, Stopped> {
+pub fn export<W: Write + Send>(trace: &mut impl Trace, form: Form, of: Of, out: &mut W) -> Result<Exported, Stopped> {
     match form {
         Form::Go => go(trace, out),
         Form::Jsonl => events(dump::dump(trace, &Filter::default(), true, out)),
@@ -127,6 +159,12 @@ pub fn export(trace: &mut impl Trace, form: Form, of: Of, out: &mut impl Write) 
             zstd.finish()?.flush()?;
             Ok(done)
         }
+        #[cfg(feature = "parquet")]
+        Form::Parquet(Rows::Events) => parquet::events(trace, out),
+        #[cfg(feature = "parquet")]
+        Form::Parquet(Rows::Stacks) => parquet::stacks(trace, out),
+        #[cfg(feature = "parquet")]
+        Form::Parquet(Rows::Processes) => parquet::processes(trace, out),
         Form::Folded | Form::Flame | Form::Pprof | Form::Speedscope => stacks(trace, form, of, out),
     }
 }

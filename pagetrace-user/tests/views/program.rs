@@ -115,6 +115,8 @@ fn exports_refuse_what_they_cannot_say() {
         ("pages.pgt", "heaptrack.redis.1.zst", 1, "fix:  record with --objects"),
         ("pages.pgt", "x.zst", 2, "heaptrack.NAME.zst"),
         ("pages.pgt", "x.json.gz", 2, "heaptrack.NAME.gz"),
+        #[cfg(feature = "parquet")]
+        ("pages.pgt", "x.stacks.parquet", 1, "no stacks were recorded"),
         ("empty.pgt", "x.csv", 1, "it has no events"),
         ("empty.pgt", "x.jsonl", 1, "it has no events"),
     ] {

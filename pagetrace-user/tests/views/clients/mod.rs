@@ -1,6 +1,8 @@
 //! What `export` writes, opened by the programs that it is for.
 
 mod heaptrack;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod pprof;
 mod speedscope;
 mod tables;

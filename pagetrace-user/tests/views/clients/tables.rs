@@ -37,7 +37,8 @@ fn hostile() -> Vec<Event> {
     script.events
 }
 
-fn all() -> [Vec<Event>; 6] {
+/// Every kind of event.
+pub fn all() -> [Vec<Event>; 6] {
     let (eventful, short_life) = (fixture::eventful(), fixture::short_life());
     [eventful, short_life, fixture::page_heap(), fixture::objects(), stacked::trace(), hostile()]
 }
