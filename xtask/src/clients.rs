@@ -12,22 +12,23 @@ use anyhow::{Context, Result};
 use crate::process::{capture, target_directory};
 use crate::setup::say;
 
-/// The Python package that reads Parquet; tests look for it under this name.
-const DUCKDB: (&str, &str) = ("duckdb", "2.0.0");
+/// The Python packages that read Parquet and Perfetto's messages; tests look for them under these names.
+const PACKAGES: [(&str, &str); 3] = [("duckdb", "2.0.0"), ("perfetto", "0.59.1"), ("protobuf", "7.36.2")];
 
 /// Makes sure that all of them are there.
 pub fn install() -> Result<()> {
     let folder = target_directory()?.join("tools/python");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let (package, version) = DUCKDB;
-    let done = folder.join(format!("{package}-{version}"));
-    if done.is_dir() {
-        say(&format!("{package} {version}: there"));
-        return Ok(());
+    for (package, version) in PACKAGES {
+        let done = folder.join(format!("{package}-{version}"));
+        if done.is_dir() {
+            say(&format!("{package} {version}: there"));
+            continue;
+        }
+        let start = Instant::now();
+        from_pip(package, version, &done).with_context(|| format!("cannot install {package} {version}"))?;
+        say(&format!("{package} {version}: installed in {:.0} s", start.elapsed().as_secs_f64()));
     }
-    let start = Instant::now();
-    from_pip(package, version, &done).with_context(|| format!("cannot install {package} {version}"))?;
-    say(&format!("{package} {version}: installed in {:.0} s", start.elapsed().as_secs_f64()));
     Ok(())
 }
 

@@ -32,6 +32,7 @@ pub(super) struct ExportArgs {
     /// .jsonl   every event, one JSON object a line
     /// .csv     every event, one row of a table
     /// .parquet the same as a table of Parquet; .stacks.parquet and .processes.parquet: their tables
+    /// .pftrace counters of RSS, calls and heap samples for Perfetto
     /// heaptrack.X.gz, heaptrack.X.zst  the objects of allocators, for heaptrack
     #[arg(short, long, value_name = "X", required = true, verbatim_doc_comment)]
     #[arg(env = "PAGETRACE_OUTPUT", hide_env = true)]
@@ -86,7 +87,7 @@ impl ExportArgs {
         if let Some(period) = done.period_bytes {
             let _ = writeln!(
                 io::stderr().lock(),
-                "note: {name} has samples, one in {} on average: its bytes are estimates, its calls those of samples",
+                "note: the objects in {name} are samples, one in {} on average: their bytes are estimates, calls those of samples",
                 Bytes(period)
             );
         }

@@ -10,6 +10,7 @@
 //! | `.jsonl` | every event as one JSON object a line, with header and trailer: [`crate::dump`] |
 //! | `.csv` | every event as a row of a table: [`crate::dump::csv`] |
 //! | `.events.parquet` or `.parquet`, `.stacks.parquet`, `.processes.parquet` | the same, and two more tables, for Parquet |
+//! | `.pftrace` | counters of RSS, calls, phases of the collector and heap samples, for Perfetto |
 //! | `heaptrack.*.gz`, `heaptrack.*.zst` | the objects of allocators, for heaptrack |
 //!
 //! From `.folded` to `.json` they are of weighted stacks ([`crate::stacks`]), which need the state of the whole trace. The
@@ -18,8 +19,10 @@
 mod heaptrack;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod perfetto;
 mod pprof;
 mod speedscope;
+mod waiting;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -46,6 +49,7 @@ pub enum Form {
     Csv,
     HeaptrackGzip,
     HeaptrackZstd,
+    Perfetto,
     #[cfg(feature = "parquet")]
     Parquet(Rows),
 }
@@ -71,6 +75,7 @@ impl Form {
         ("csv", Form::Csv),
         ("gz", Form::HeaptrackGzip),
         ("zst", Form::HeaptrackZstd),
+        ("pftrace", Form::Perfetto),
         #[cfg(feature = "parquet")]
         ("stacks.parquet", Form::Parquet(Rows::Stacks)),
         #[cfg(feature = "parquet")]
@@ -159,6 +164,7 @@ pub fn export<W: Write + Send>(trace: &mut impl Trace, form: Form, of: Of, out: 
             zstd.finish()?.flush()?;
             Ok(done)
         }
+        Form::Perfetto => perfetto::write(trace, out),
         #[cfg(feature = "parquet")]
         Form::Parquet(Rows::Events) => parquet::events(trace, out),
         #[cfg(feature = "parquet")]

@@ -27,14 +27,13 @@
 //! *Source.* `src/analyze/accumulatedtracedata.cpp` of heaptrack 1.4.
 
 mod sites;
-mod waiting;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use self::sites::Sites;
-use self::waiting::{Act, Entry, Waiting};
+use super::waiting::{Act, Entry, Waiting};
 use super::{Exported, Stopped};
 use crate::event::{Body, Header, Layer, Member, ObjectAct, StackId, StackOf};
 use crate::format::Trace;

@@ -21,7 +21,7 @@ const HEAP: u64 = 0x5555_5555_0000;
 const PERIOD: u64 = 512 << 10;
 
 /// A trace of a recording with objects.
-fn trace(events: &[Event], period: u64) -> Vec<u8> {
+pub fn trace(events: &[Event], period: u64) -> Vec<u8> {
     let mut header = fixture::header();
     header.object_period_bytes = Some(period);
     header.cmdline.push("two\nlines".to_owned());
@@ -40,7 +40,7 @@ fn object(act: ObjectAct, at: u64, bytes: u64, moves: bool) -> Body {
 }
 
 /// `main` asks by way of `grow` and of `put` (with `fill` inlined), a second thread between its calls and their stacks.
-fn program() -> Script {
+pub fn program() -> Script {
     let mut s = Script::default();
     s.own(Body::Start { how: Start::Executed, parent: Pid(1) });
     s.own(Body::MapFile { id: FileId(1), path: "/usr/bin/cache".to_owned(), whole: true, dev: 1, ino: 2 });

@@ -3,11 +3,12 @@
 mod heaptrack;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod perfetto;
 mod pprof;
 mod speedscope;
 mod tables;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pagetrace_user::event::Event;
@@ -35,4 +36,11 @@ fn printed(program: &str, words: &[&str], file: &Path) -> String {
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The folder of a Python package.
+fn package(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools").join("python").join(name);
+    assert!(folder.exists(), "{} is not there: run the tests by `cargo xtask test`", folder.display());
+    folder
 }

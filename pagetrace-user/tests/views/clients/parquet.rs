@@ -12,7 +12,7 @@ use pagetrace_user::replay::fold;
 use pagetrace_user::stacks::{Of, frames_of};
 use serde_json::{Value, json};
 
-use super::{exported, exported_file, tables};
+use super::{exported, exported_file, package, tables};
 use crate::{fixture, stacked};
 
 /// What DuckDB answers: rows without what is null.
@@ -23,9 +23,12 @@ found = duckdb.sql(sys.argv[1].replace('FILE', repr(sys.argv[2])))
 for row in found.fetchall():
     print(json.dumps({key: value for key, value in zip(found.columns, row) if value is not None}, default=str))
 ";
-    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools").join("python/duckdb-2.0.0");
-    assert!(python.exists(), "{} is not there: run the tests by `cargo xtask test`", python.display());
-    let output = Command::new("python3").env("PYTHONPATH", python).args(["-c", ASK, query]).arg(file).output().unwrap();
+    let output = Command::new("python3")
+        .env("PYTHONPATH", package("duckdb-2.0.0"))
+        .args(["-c", ASK, query])
+        .arg(file)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
