@@ -68,7 +68,8 @@ for packet in trace.packet:
         dump, = packet.profile_packet.process_dumps
         for sample in dump.samples:
             sums = [sample.self_allocated, sample.self_freed, sample.alloc_count, sample.free_count]
-            heap[';'.join(stacks[sample.callstack_id])] = sums
+            names = ';'.join(stacks[sample.callstack_id])
+            heap[names] = [a + b for a, b in zip(sums, heap.get(names, [0] * 4))]
         heap['period'] = dump.sampling_interval_bytes
 assert not depth, 'slices without an end'
 process = tracks[1].process
