@@ -1,6 +1,8 @@
 //! The reading commands over traces made by hand: goldens of text and JSON, exit codes, and what damage does.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../shared/any_event.rs"]
+mod any_event;
 mod clients;
 mod fixture;
 mod program;

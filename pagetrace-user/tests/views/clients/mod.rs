@@ -1,6 +1,7 @@
 //! What `export` writes, opened by the programs that it is for.
 
 mod heaptrack;
+mod hostile;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod perfetto;
