@@ -3,6 +3,7 @@
 //! Each verb that needs tools sets them up first; a second run finds them and adds no time.
 
 mod bench;
+mod clients;
 mod ebpf;
 mod lint;
 mod process;

@@ -40,6 +40,7 @@ pub const TEST: &[Need] = &[
     Need { what: "c++", package: "g++" },
     Need { what: "chromium", package: "chromium" },
     Need { what: "gcc", package: "gcc" },
+    Need { what: "heaptrack_print", package: "heaptrack" },
     Need { what: "/usr/lib/*/libjemalloc.so.2", package: "libjemalloc2" },
     Need { what: "/usr/lib/*/libmimalloc.so.2.0", package: "libmimalloc2.0" },
     Need { what: "musl-gcc", package: "musl-tools" },

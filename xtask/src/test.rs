@@ -7,11 +7,12 @@ use std::ffi::OsString;
 use anyhow::Result;
 
 use crate::process::{cargo, is_root, show};
-use crate::{lint, setup, toolchains};
+use crate::{clients, lint, setup, toolchains};
 
 pub fn test(arguments: &[OsString]) -> Result<()> {
     setup::setup(&[setup::BUILD, setup::TEST, toolchains::NEEDS])?;
     toolchains::install()?;
+    clients::install()?;
     lint::lint()?;
     let mut tests = cargo("test")?;
     tests.args(["--workspace", "--locked", "--no-fail-fast"]);

@@ -31,7 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
-    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
+    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"]),
     ("html", &["units", "event", "format", "replay", "stacks", "leaks", "report"]),
     ("doctor", &["units", "event", "failure", "options", "symbols", "host", "names", "live"]),
     (

@@ -39,7 +39,7 @@ fn bad_value(command: &Command, words: &[OsString], error: &Error) -> Failure {
 
 /// Says so when the value stands in the environment and not on the command line.
 fn origin(command: &Command, words: &[OsString], arg: &str, value: &str) -> String {
-    let on_the_line = words.iter().any(|word| word.to_string_lossy().contains(value)) && !value.is_empty();
+    let on_the_line = words.iter().skip(1).any(|word| word.to_string_lossy().contains(value)) && !value.is_empty();
     let known = std::iter::once(command).chain(command.get_subcommands()).flat_map(Command::get_arguments);
     let name = known.filter(|known| known.to_string() == arg).find_map(|known| known.get_env());
     match name {

@@ -275,7 +275,7 @@ pub fn describe<'a>(
 }
 
 /// The names that are not text in the event itself.
-pub(super) fn comm_of(body: &Body) -> Option<(&'static str, String)> {
+pub(crate) fn comm_of(body: &Body) -> Option<(&'static str, String)> {
     match body {
         Body::Fork { child_comm, .. } => Some(("child_comm", child_comm.to_text())),
         Body::Exec { comm, .. } => Some(("comm", comm.to_text())),

@@ -1,4 +1,4 @@
-//! Every event of a trace as one line: JSON with stable keys, or words.
+//! Every event of a trace as one line: JSON with stable keys, words, or a row of a table ([`csv`]).
 //!
 //! *Format (JSON).* The first line is the header, `{"kind":"header",...}`; the last is the trailer,
 //! `{"kind":"trailer",...}`, or, where the file has none, `{"kind":"end",...}` with `damage` (null for a file that only
@@ -8,6 +8,7 @@
 //! *Units.* Bytes and nanoseconds are integers; addresses are hex strings (`"0x7f00"`); a page is the header's
 //! `page_bytes`, on the heap layer its `heap_page_bytes`.
 
+pub mod csv;
 pub mod line;
 mod row;
 mod stack;
@@ -15,9 +16,10 @@ mod text;
 
 use std::io::{self, Write};
 
+pub(crate) use row::json_of;
 use serde::Serialize;
 
-use crate::event::{Body, Event, Header, Layer, Probe, Trailer};
+use crate::event::{Body, Event, FileId, Header, Layer, Probe, Trailer};
 use crate::format::go::GoFile;
 use crate::format::{Outcome, Trace, VERSION};
 use crate::replay::{State, vma};
@@ -51,8 +53,21 @@ pub enum Stopped {
 /// # Errors
 /// When the source cannot be read or `out` cannot be written. Damage is not an error: it is in the outcome.
 pub fn dump<W: Write>(reader: &mut impl Trace, filter: &Filter, json: bool, out: &mut W) -> Result<Outcome, Stopped> {
+    write(reader, filter, if json { Form::Json } else { Form::Words }, out)
+}
+
+/// The same as a table of events, without header and trailer.
+///
+/// # Errors
+/// Those of [`dump`].
+pub fn table<W: Write>(reader: &mut impl Trace, out: &mut W) -> Result<Outcome, Stopped> {
+    write(reader, &Filter::default(), Form::Csv(csv::Table::new()), out)
+}
+
+fn write(reader: &mut impl Trace, filter: &Filter, form: Form, out: &mut impl Write) -> Result<Outcome, Stopped> {
     let header = reader.header().clone();
-    let mut lines = Lines { header: &header, json, row: Vec::with_capacity(512), state: State::new(), last: Nanos(0) };
+    let mut lines =
+        Lines { header: &header, form, row: Vec::with_capacity(512), before: Before::default(), last: Nanos(0) };
     lines.head(reader.outcome().go.as_ref(), out)?;
     while let Some(event) = reader.next_event().map_err(Stopped::Read)? {
         lines.event(&event, filter, out)?;
@@ -63,23 +78,22 @@ pub fn dump<W: Write>(reader: &mut impl Trace, filter: &Filter, json: bool, out:
     Ok(outcome)
 }
 
-struct Lines<'a> {
-    header: &'a Header,
-    json: bool,
-    row: Vec<u8>,
-    /// Of it, only mappings and files are kept: they tell what `MAP_FIXED` replaces and what a file id means.
-    state: State,
-    /// Time of the last event.
-    last: Nanos,
+enum Form {
+    Words,
+    Json,
+    Csv(csv::Table),
 }
 
-impl Lines<'_> {
-    fn head(&mut self, go: Option<&GoFile>, out: &mut impl Write) -> io::Result<()> {
-        if self.json { head_json(self.header, go, out) } else { text::head(self.header, go.is_some(), out) }
-    }
+/// What the events before an event say of it.
+#[derive(Default)]
+pub(crate) struct Before {
+    /// Of it, only mappings and files are kept: they tell what `MAP_FIXED` replaces and what a file id means.
+    state: State,
+}
 
-    fn event(&mut self, event: &Event, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
-        self.last = event.ts;
+impl Before {
+    /// Takes the next event; what it replaces.
+    pub fn take(&mut self, event: &Event) -> Vec<Range> {
         let replaced: Vec<Range> = match &event.body {
             Body::Map { range, flags, call, .. } if vma::replaces(*call, *flags) => {
                 self.state.mappings().covered(*range)
@@ -89,22 +103,57 @@ impl Lines<'_> {
         if changes_mappings(&event.body) {
             self.state.apply(event);
         }
+        replaced
+    }
+
+    /// The path of a file.
+    pub fn path(&self, id: FileId) -> Option<&str> {
+        self.state.file(id).map(|file| file.path.as_str())
+    }
+}
+
+struct Lines<'a> {
+    header: &'a Header,
+    form: Form,
+    row: Vec<u8>,
+    before: Before,
+    /// Time of the last event.
+    last: Nanos,
+}
+
+impl Lines<'_> {
+    fn head(&mut self, go: Option<&GoFile>, out: &mut impl Write) -> io::Result<()> {
+        match &self.form {
+            Form::Words => text::head(self.header, go.is_some(), out),
+            Form::Json => head_json(self.header, go, out),
+            Form::Csv(table) => table.head(out),
+        }
+    }
+
+    fn event(&mut self, event: &Event, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
+        self.last = event.ts;
+        let replaced = self.before.take(event);
         if !filter.wants(event) {
             return Ok(());
         }
         self.row.clear();
-        let path = |id| self.state.file(id).map(|file| file.path.as_str());
-        if self.json {
-            row::json(event, self.header.tgid, &path, &replaced, &mut self.row);
-        } else {
-            text::event(event, self.header.clock_monotonic, &path, &replaced, &mut self.row);
+        let path = |id| self.before.path(id);
+        let tgid = self.header.tgid;
+        match &mut self.form {
+            Form::Words => text::event(event, self.header.clock_monotonic, &path, &replaced, &mut self.row),
+            Form::Json => row::json(event, tgid, &path, &replaced, &mut self.row),
+            Form::Csv(table) => table.event(event, tgid, &path, &replaced, &mut self.row),
         }
         self.row.push(b'\n');
         out.write_all(&self.row)
     }
 
     fn tail(&mut self, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
-        if self.json { tail_json(self.header.tgid, self.last, outcome, out) } else { text::tail(outcome, out) }
+        match &self.form {
+            Form::Words => text::tail(outcome, out),
+            Form::Json => tail_json(self.header.tgid, self.last, outcome, out),
+            Form::Csv(_) => Ok(()),
+        }
     }
 }
 

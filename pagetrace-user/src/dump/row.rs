@@ -35,6 +35,13 @@ pub fn json<'a>(
     row.push(b'}');
 }
 
+/// A value as JSON, alone.
+pub(crate) fn json_of(value: Value<'_>) -> String {
+    let mut json = Vec::new();
+    json_value(value, &mut json);
+    String::from_utf8(json).unwrap_or_default()
+}
+
 fn json_value(value: Value<'_>, row: &mut Vec<u8>) {
     let _ = match value {
         Value::Number(number) => write!(row, "{number}"),

@@ -145,11 +145,12 @@ impl Route {
             What::Event(body) => body,
             What::MapOfFile { range, prot, flags, offset, began, file } => {
                 let named = names.file(ts, target.identity.pid, range, file);
-                let file = Some(target.file(ts, named, &self.writer));
                 if prot & PROT_EXEC != 0 {
-                    target.stacks.mapped_more();
+                    let place = (range, offset.0);
+                    target.stacks.mapped_more(&mut self.unwinding, target.identity.pid, place, &named);
                     self.to_look_at.extend(index);
                 }
+                let file = Some(target.file(ts, named, &self.writer));
                 Body::Map { range, prot, flags, file, offset, call: Call::Mmap, began }
             }
             What::Attach { addr, bytes, prot, fixed, began } => {

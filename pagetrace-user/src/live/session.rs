@@ -39,6 +39,9 @@ use told::{notes, tell, warn};
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
+/// The part of a ring that may be unread for a stack to be put into it: what is held in memory of stacks stays small.
+const STACK_PART: u64 = 8;
+
 /// How long an abort may take before the process ends without it.
 const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -274,7 +277,7 @@ impl Work {
         kernel.set(word::FOLLOW, u64::from(self.options.follow))?;
         let pause = self.options.stacks.map_or(0, |rate| SECOND / rate.max(1));
         kernel.set(word::STACK_PAUSE, pause)?;
-        kernel.set(word::STACK_ROOM, self.options.ring.0 / 2)?;
+        kernel.set(word::STACK_ROOM, self.options.ring.0 / STACK_PART)?;
         kernel.set(word::PERIOD, self.options.objects.map_or(0, |period| period.0))?;
         if let Select::Pids(pids) = select {
             for pid in pids {

@@ -6,9 +6,12 @@
 mod stacks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use bytes::Bytes as Block;
+use rustix::fs::{major, minor};
 
 use crate::event::{Actor, Body, Event, FileId, Header, HeapRun, LibraryId, Trailer, Why};
 use crate::failure::Failure;
@@ -361,6 +364,15 @@ pub struct NamedFile {
     pub ino: u64,
     pub path: String,
     pub whole: bool,
+}
+
+impl NamedFile {
+    /// Whether a file that was found is this one.
+    #[must_use]
+    pub fn is(&self, found: &Metadata) -> bool {
+        let dev = u64::from(major(found.dev())) << 32 | u64::from(minor(found.dev()));
+        (dev, found.ino()) == (self.dev, self.ino)
+    }
 }
 
 /// A file that has all it will have.

@@ -1,11 +1,17 @@
 //! The reading commands over traces made by hand: goldens of text and JSON, exit codes, and what damage does.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../shared/any_event.rs"]
+mod any_event;
+mod clients;
 mod fixture;
 mod page;
 mod program;
 mod properties;
 mod stacked;
+#[path = "../symbols/toolchain.rs"]
+#[allow(dead_code, reason = "its command alone is needed")]
+mod toolchain;
 
 use pagetrace_user::check::check;
 use pagetrace_user::dump::{Filter, dump, line};

@@ -103,3 +103,38 @@ fn a_reader_that_goes_away_is_success() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
 }
+
+#[test]
+fn exports_refuse_what_they_cannot_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(path("pages.pgt"), fixture::whole(&fixture::eventful())).unwrap();
+    fs::write(path("empty.pgt"), fixture::whole(&[])).unwrap();
+    for (from, to, code, says) in [
+        ("pages.pgt", "heaptrack.redis.1.gz", 1, "it has no objects of allocators, and 7"),
+        ("pages.pgt", "heaptrack.redis.1.zst", 1, "fix:  record with --objects"),
+        ("pages.pgt", "x.zst", 2, "heaptrack.NAME.zst"),
+        ("pages.pgt", "x.json.gz", 2, "heaptrack.NAME.gz"),
+        #[cfg(feature = "parquet")]
+        ("pages.pgt", "x.stacks.parquet", 1, "no stacks were recorded"),
+        ("empty.pgt", "x.csv", 1, "it has no events"),
+        ("empty.pgt", "x.jsonl", 1, "it has no events"),
+    ] {
+        let output = run(&["export", &path(from), "-o", &path(to)]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{to}: {error}");
+        assert!(error.starts_with("error: ") && error.contains(says), "{to}: {error}");
+        assert!(!std::path::Path::new(&path(to)).exists() && output.stdout.is_empty(), "{to}");
+    }
+    for to in ["x.csv", "x.jsonl"] {
+        let words = ["export", &path("pages.pgt"), "-o", &path(to), "--force"];
+        let output = run(&words[..4]);
+        assert_eq!((output.status.code(), output.stderr.len(), output.stdout.len()), (Some(0), 0, 0), "{to}");
+        let written = fs::read(path(to)).unwrap();
+        let output = run(&words[..4]);
+        assert_eq!(output.status.code(), Some(1), "{to}: nothing is overwritten");
+        assert!(text(&output.stderr).contains("--force") && fs::read(path(to)).unwrap() == written);
+        assert_eq!(run(&words).status.code(), Some(0), "{to}");
+    }
+    assert_eq!(dir.path().read_dir().unwrap().count(), 4, "and nothing is left behind");
+}

@@ -1,7 +1,7 @@
 //! The stacks of one process: what code is mapped where, and the tree of calls so far.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use framehop::x86_64::{UnwindRegsX86_64, UnwinderX86_64};
@@ -98,9 +98,31 @@ impl ProcessStacks {
         (self.is_stale, self.looked) = (true, None);
     }
 
-    /// It mapped code.
-    pub fn mapped_more(&mut self) {
-        self.is_stale = true;
+    /// It mapped code, as a call tells that may be long over: the process is asked only where the file is not found.
+    pub fn mapped_more(&mut self, shared: &mut Unwinding, pid: Pid, (range, offset): (Range, u64), named: &NamedFile) {
+        if self.looked.is_none() || !named.whole {
+            self.is_stale = true;
+            return;
+        }
+        let paths = [format!("/proc/{pid}/root{}", named.path), named.path.clone()];
+        let is_it = |path: &&String| std::fs::metadata(path).is_ok_and(|metadata| named.is(&metadata));
+        match paths.iter().find(is_it).and_then(|path| shared.file(Path::new(path))) {
+            Some(code) => self.add(range, offset, named.clone(), code, None),
+            None => self.is_stale = true,
+        }
+    }
+
+    fn add(&mut self, range: Range, offset: u64, named: NamedFile, code: Arc<CodeFile>, file: Option<FileId>) {
+        let bias = code.bias(range.start, offset);
+        let module = guarded(|| Module::new(named.path.clone(), range.start..range.end, bias, code.sections()));
+        // What was there before is not any more.
+        for old in self.mapped.iter().filter(|old| old.range.meet(range).is_some()) {
+            self.unwinder.remove_module(old.range.start);
+        }
+        self.mapped.retain(|old| old.range.meet(range).is_none());
+        self.know(range, module);
+        let at = self.mapped.partition_point(|mapped| mapped.range.start < range.start);
+        self.mapped.insert(at, Mapped { range, offset, named, file, code });
     }
 
     /// The files that places of the tree are in.
@@ -183,18 +205,8 @@ impl ProcessStacks {
                 PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.range.start, mapping.range.end));
             let Some(code) = shared.file(&link) else { continue };
             let known = before.iter().find(|known| (known.named.dev, known.named.ino) == (dev, ino));
-            let offset = mapping.offset.0;
-            let bias = code.bias(mapping.range.start, offset);
-            let span = mapping.range.start..mapping.range.end;
-            let module = guarded(|| Module::new(path.clone(), span, bias, code.sections()));
-            self.know(mapping.range, module);
-            self.mapped.push(Mapped {
-                range: mapping.range,
-                offset,
-                file: known.and_then(|known| known.file),
-                named: NamedFile { dev, ino, path, whole: true },
-                code,
-            });
+            let named = NamedFile { dev, ino, path, whole: true };
+            self.add(mapping.range, mapping.offset.0, named, code, known.and_then(|known| known.file));
         }
     }
 

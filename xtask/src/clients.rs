@@ -1,0 +1,50 @@
+//! Programs that tests open exports with and Debian does not have, below `tools/python` in the target directory.
+//!
+//! A folder appears under its name only when it is whole.
+
+use std::fs;
+use std::path::Path;
+use std::process::{self, Command};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::process::{capture, target_directory};
+use crate::setup::say;
+
+/// The Python packages that read Parquet and Perfetto's messages; tests look for them under these names.
+const PACKAGES: [(&str, &str); 3] = [("duckdb", "2.0.0"), ("perfetto", "0.59.1"), ("protobuf", "7.36.2")];
+
+/// Makes sure that all of them are there.
+pub fn install() -> Result<()> {
+    let folder = target_directory()?.join("tools/python");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (package, version) in PACKAGES {
+        let done = folder.join(format!("{package}-{version}"));
+        if done.is_dir() {
+            say(&format!("{package} {version}: there"));
+            continue;
+        }
+        let start = Instant::now();
+        from_pip(package, version, &done).with_context(|| format!("cannot install {package} {version}"))?;
+        say(&format!("{package} {version}: installed in {:.0} s", start.elapsed().as_secs_f64()));
+    }
+    Ok(())
+}
+
+fn from_pip(package: &str, version: &str, done: &Path) -> Result<()> {
+    let part = done.with_file_name(format!("{package}.part.{}", process::id()));
+    let unpacked = capture(
+        Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"])
+            .args(["--no-cache-dir", "--root-user-action=ignore", "--target"])
+            .arg(&part)
+            .arg(format!("{package}=={version}")),
+    )
+    .and_then(|_| fs::rename(&part, done).context("cannot rename"));
+    if unpacked.is_err() {
+        // The first error says more than a second one.
+        let _ = fs::remove_dir_all(&part);
+    }
+    unpacked
+}
