@@ -71,7 +71,7 @@ fn speedscope_s_own_schema_accepts_every_profile() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     let check = |file: &Value| misfits(&schema, &schema, file, "");
     let bytes = fixture::whole(&stacked::trace());
-    for (word, of) in Of::ALL.iter().filter(|(_, of)| *of != Of::Objects) {
+    for (word, of) in Of::ALL.iter().filter(|(_, of)| !matches!(of, Of::Objects | Of::Heap)) {
         let ours = weigh(&mut Reader::new(bytes.as_slice()).unwrap(), *of, None).unwrap().1;
         let (written, done) = exported(&stacked::trace(), Form::Speedscope, *of);
         let mut file: Value = serde_json::from_slice(&written).unwrap();
