@@ -241,7 +241,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        assert!(std::process::Command::new("umount").arg(self.0.path()).status().unwrap().success());
+        assert!(std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status().unwrap().success());
     }
 }
 
