@@ -119,7 +119,7 @@ fn exit(ctx: &TracePointContext) {
 
 #[inline(always)]
 fn emit_stack(hook: Hook, ctx: &TracePointContext, number: u32) {
-    stack::emit(hook, ctx.as_ptr(), record::STACK_OF_CALL, number, Place::saved());
+    stack::emit(hook, ctx.as_ptr(), record::STACK_OF_CALL, number, Place::saved);
 }
 
 /// What the entry noted, if it was seen.

@@ -19,7 +19,7 @@ use crate::{
 /// One run of a program: its CPU and its counters.
 #[derive(Clone, Copy)]
 pub struct Hook {
-    cpu: u32,
+    pub cpu: u32,
     row: *mut u64,
 }
 

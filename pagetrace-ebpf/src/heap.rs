@@ -50,7 +50,7 @@ pub fn pt_heap(ctx: ProbeContext) -> u32 {
         None => (record::HEAP_UNREAD, [0; 5]),
     };
     if hook.emit(record::HEAP, flags, owner.number, payload) {
-        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, Place::at(&ctx));
+        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, || Place::at(&ctx));
     }
     0
 }

@@ -11,7 +11,7 @@ use core::{arch::asm, ffi::c_void};
 use aya_ebpf::{
     bindings::{BPF_F_USER_STACK, BPF_RB_AVAIL_DATA},
     helpers::{
-        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
         generated::{bpf_get_stack, bpf_probe_read_user, bpf_ringbuf_query},
     },
     programs::ProbeContext,
@@ -78,21 +78,21 @@ struct Record<const TAIL: usize> {
 
 /// Emits the stack that belongs to the record which this thread just emitted, if one is wanted now.
 ///
-/// `ctx` is the program's own context.
+/// `ctx` is the program's own context. The place is asked for only then: most events have no stack.
 #[inline(always)]
-pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: Place) {
+pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: impl FnOnce() -> Place) {
     let pause = control(word::STACK_PAUSE);
     if pause == 0 {
         return;
     }
-    // SAFETY: the helper has no conditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let cpu = hook.cpu;
     if !is_due(cpu, of, pause) || !has_room(cpu) {
         return hook.filter(LAYER_STACK);
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: the value is read once.
     let way = unsafe { WAYS.get(tgid) }.copied().unwrap_or(stack_way::COPY);
+    let place = place();
     let head = hook.head(record::STACK, of, owner);
     let returned = if place.has_returned { STACK_RETURNED } else { 0 };
     let fixed = [place.ip, place.sp, place.bp, returned, 0, 0, place.sp];
@@ -143,21 +143,34 @@ fn is_in_program(ip: u64) -> bool {
     start <= ip && ip < end
 }
 
+/// Puts a record into the CPU's ring, whose tail `fill` fills; what it gives is added to the word that says what the tail is.
 #[inline(always)]
-fn put_addresses(cpu: u32, ctx: *mut c_void, head: [u64; 2], mut fixed: [u64; 7]) -> bool {
+fn put<const TAIL: usize>(
+    cpu: u32,
+    head: [u64; 2],
+    mut fixed: [u64; 7],
+    fill: impl FnOnce(*mut [u64; TAIL]) -> u64,
+) -> bool {
     let Some(ring) = RINGS.get(cpu) else { return false };
-    let Some(mut entry) = ring.reserve_untyped::<Record<ADDRESS_WORDS>>(0) else { return false };
+    let Some(mut entry) = ring.reserve_untyped::<Record<TAIL>>(0) else { return false };
     let at = entry.as_mut_ptr();
-    // SAFETY: the reserved space has the alignment and the size of the record; the helper writes no more than it is told.
+    // SAFETY: the reserved space has the alignment and the size of the record.
     unsafe {
         (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
-        let tail = (&raw mut (*at).tail).cast();
-        let bytes = bpf_get_stack(ctx, tail, ADDRESS_WORDS as u32 * 8, BPF_F_USER_STACK.into());
-        fixed[3] |= if bytes > 0 { bytes as u64 & 0xffff_ffff } else { 0 } | STACK_ADDRESSES;
+        fixed[3] |= fill(&raw mut (*at).tail);
         (*at).fixed = fixed;
     }
     entry.submit(layout::SUBMIT_FLAGS.load());
     true
+}
+
+#[inline(always)]
+fn put_addresses(cpu: u32, ctx: *mut c_void, head: [u64; 2], fixed: [u64; 7]) -> bool {
+    put::<ADDRESS_WORDS>(cpu, head, fixed, |tail| {
+        // SAFETY: the helper writes no more than it is told.
+        let bytes = unsafe { bpf_get_stack(ctx, tail.cast(), ADDRESS_WORDS as u32 * 8, BPF_F_USER_STACK.into()) };
+        if bytes > 0 { bytes as u64 & 0xffff_ffff | STACK_ADDRESSES } else { STACK_ADDRESSES }
+    })
 }
 
 /// Copies the stack into the smallest space that it fits into.
@@ -244,62 +257,47 @@ fn reach(from: u64) -> Reach {
 }
 
 #[inline(always)]
-fn copy<const TAIL: usize>(cpu: u32, head: [u64; 2], mut fixed: [u64; 7], bytes: u64) -> bool {
-    let mut bytes = bytes;
-    // The verifier has to see that it fits, just before it is used; a compiler knows, and would leave it out.
-    // SAFETY: arithmetic.
-    unsafe {
-        asm!("if {bytes} <= {most} goto +1", "{bytes} = {most}", bytes = inout(reg) bytes, most = const TAIL * 8)
-    };
-    let Some(ring) = RINGS.get(cpu) else { return false };
-    let Some(mut entry) = ring.reserve_untyped::<Record<TAIL>>(0) else { return false };
-    let at = entry.as_mut_ptr();
-    // SAFETY: the reserved space has the alignment and the size of the record; `bytes` are not more than its tail.
-    unsafe {
-        (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
-        let failed = bpf_probe_read_user((&raw mut (*at).tail).cast(), bytes as u32, fixed[6] as *const c_void);
-        fixed[3] |= if failed == 0 { bytes } else { 0 };
-        (*at).fixed = fixed;
-    }
-    entry.submit(layout::SUBMIT_FLAGS.load());
-    true
+fn copy<const TAIL: usize>(cpu: u32, head: [u64; 2], fixed: [u64; 7], mut bytes: u64) -> bool {
+    let from = fixed[6] as *const c_void;
+    put::<TAIL>(cpu, head, fixed, |tail| {
+        // The verifier has to see that it fits, just before it is used; a compiler knows, and would leave it out.
+        // SAFETY: arithmetic.
+        unsafe {
+            asm!("if {bytes} <= {most} goto +1", "{bytes} = {most}", bytes = inout(reg) bytes, most = const TAIL * 8);
+        }
+        // SAFETY: `bytes` are not more than the tail.
+        let failed = unsafe { bpf_probe_read_user(tail.cast(), bytes as u32, from) };
+        if failed == 0 { bytes } else { 0 }
+    })
 }
 
 /// The same, page by page: zeros stand for those that are not there. `bytes` are at least a page less than the space.
 #[inline(always)]
-fn copy_pieces<const TAIL: usize>(cpu: u32, head: [u64; 2], mut fixed: [u64; 7], bytes: u64) -> bool {
-    let Some(ring) = RINGS.get(cpu) else { return false };
-    let Some(mut entry) = ring.reserve_untyped::<Record<TAIL>>(0) else { return false };
-    let at = entry.as_mut_ptr();
+fn copy_pieces<const TAIL: usize>(cpu: u32, head: [u64; 2], fixed: [u64; 7], bytes: u64) -> bool {
     let from = fixed[6];
-    let mut done = 0;
-    for _ in 0..=TAIL as u64 * 8 / PAGE_BYTES {
-        // As in `copy`: what the verifier has to see.
-        let mut place = done;
-        let left = bytes - done;
-        let to_page_end = PAGE_BYTES - ((from + done) & (PAGE_BYTES - 1));
-        let mut piece = if left < to_page_end { left } else { to_page_end };
-        // SAFETY: arithmetic.
-        unsafe {
-            asm!("if {place} <= {most} goto +1", "{place} = {most}", place = inout(reg) place, most = const TAIL * 8 - 4096);
-            asm!("if {piece} <= 4096 goto +1", "{piece} = 4096", piece = inout(reg) piece);
+    put::<TAIL>(cpu, head, fixed, |tail| {
+        let mut done = 0;
+        for _ in 0..=TAIL as u64 * 8 / PAGE_BYTES {
+            // As in `copy`: what the verifier has to see.
+            let mut place = done;
+            let left = bytes - done;
+            let to_page_end = PAGE_BYTES - ((from + done) & (PAGE_BYTES - 1));
+            let mut piece = if left < to_page_end { left } else { to_page_end };
+            // SAFETY: arithmetic.
+            unsafe {
+                asm!("if {place} <= {most} goto +1", "{place} = {most}", place = inout(reg) place, most = const TAIL * 8 - 4096);
+                asm!("if {piece} <= 4096 goto +1", "{piece} = 4096", piece = inout(reg) piece);
+            }
+            // SAFETY: a place in the tail with room for a page.
+            unsafe {
+                let to = tail.cast::<u8>().add(place as usize);
+                bpf_probe_read_user(to.cast(), piece as u32, (from + done) as *const c_void);
+            }
+            done += piece;
+            if done >= bytes {
+                break;
+            }
         }
-        // SAFETY: a place in the tail with room for a page.
-        unsafe {
-            let to = (&raw mut (*at).tail).cast::<u8>().add(place as usize);
-            bpf_probe_read_user(to.cast(), piece as u32, (from + done) as *const c_void);
-        }
-        done += piece;
-        if done >= bytes {
-            break;
-        }
-    }
-    fixed[3] |= done;
-    // SAFETY: the reserved space has the alignment and the size of the record.
-    unsafe {
-        (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
-        (*at).fixed = fixed;
-    }
-    entry.submit(layout::SUBMIT_FLAGS.load());
-    true
+        done
+    })
 }

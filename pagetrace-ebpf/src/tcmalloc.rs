@@ -45,7 +45,7 @@ pub fn pt_tcmalloc(ctx: ProbeContext) -> u32 {
     }
     let (verb, payload) = read(&ctx, point, told).unwrap_or((record::HEAP_UNREAD, [0; 5]));
     if hook.emit(record::HEAP, verb | record::HEAP_TCMALLOC, owner.number, payload) {
-        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, Place::at(&ctx));
+        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, || Place::at(&ctx));
     }
     0
 }
