@@ -38,7 +38,7 @@ impl Trace for Input {
         }
     }
 
-    fn next_event(&mut self) -> io::Result<Option<Event>> {
+    fn next_event(&mut self) -> io::Result<Option<&Event>> {
         match self {
             Input::Pagetrace(reader) => reader.next_event(),
             Input::Go(reader) => reader.next_event(),

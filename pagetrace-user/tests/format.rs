@@ -137,7 +137,7 @@ fn an_error_of_the_stream_is_an_error_and_no_end() {
     let file = file_of(&events, 10);
     let mut reader = Reader::new(Dribble(&file)).unwrap();
     for event in &events {
-        assert_eq!(reader.next_event().unwrap().as_ref(), Some(event));
+        assert_eq!(reader.next_event().unwrap(), Some(event));
     }
     assert_eq!(reader.next_event().unwrap_err().to_string(), "the disk is gone");
     assert_eq!(reader.next_event().unwrap(), None);

@@ -40,7 +40,7 @@ fn events(bytes: &[u8]) -> Vec<Event> {
     let mut reader = GoReader::new(bytes).unwrap();
     let mut events = Vec::new();
     while let Some(event) = reader.next_event().unwrap() {
-        events.push(event);
+        events.push(event.clone());
     }
     assert_eq!(reader.outcome().events, events.len() as u64);
     assert!(events.windows(2).all(|two| two[0].ts <= two[1].ts), "time order");

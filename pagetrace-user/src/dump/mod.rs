@@ -70,7 +70,7 @@ fn write(reader: &mut impl Trace, filter: &Filter, form: Form, out: &mut impl Wr
         Lines { header: &header, form, row: Vec::with_capacity(512), before: Before::default(), last: Nanos(0) };
     lines.head(reader.outcome().go.as_ref(), out)?;
     while let Some(event) = reader.next_event().map_err(Stopped::Read)? {
-        lines.event(&event, filter, out)?;
+        lines.event(event, filter, out)?;
     }
     let outcome = reader.outcome();
     lines.tail(&outcome, out)?;

@@ -214,7 +214,7 @@ fn go(trace: &mut impl Trace, out: &mut impl Write) -> Result<Exported, Stopped>
     while let Some(event) = trace.next_event().map_err(Stopped::Read)? {
         if !matches!(event.body, Body::Heap(run) if run.act != HeapAct::Mark) {
             done.others = done.others.saturating_add(1);
-        } else if writer.push(&event)?.is_err() {
+        } else if writer.push(event)?.is_err() {
             done.unfit = done.unfit.saturating_add(1);
         }
     }

@@ -17,11 +17,14 @@ use crate::units::{Bytes, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
 pub(super) struct EventReader {
     block: Block,
     tables: Tables,
+    /// The last one. It is written in place: to move one costs as much as to read it.
+    event: Event,
 }
 
 impl EventReader {
     pub fn new() -> EventReader {
-        EventReader { block: Block::new(0), tables: Tables::new() }
+        let event = Event { ts: Nanos(0), cpu: 0, tid: Tid(0), actor: None, body: Body::MmGone };
+        EventReader { block: Block::new(0), tables: Tables::new(), event }
     }
 
     /// A new block whose first event is at `first`.
@@ -29,19 +32,26 @@ impl EventReader {
         self.block = Block::new(first.0);
     }
 
-    pub fn read(&mut self, bytes: &mut In<'_>) -> Result<Event, Corrupt> {
+    /// The event that was read last.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    pub fn read(&mut self, bytes: &mut In<'_>) -> Result<(), Corrupt> {
         let first = bytes.byte()?;
         if first & op::SWITCH != 0 {
             self.context(bytes)?;
         }
         let context = self.block.context().ok_or(Corrupt("a block's first event has no context"))?;
+        (self.event.cpu, self.event.tid, self.event.actor) = (context.cpu, context.tid, context.actor);
         let opcode = first & !op::SWITCH;
         if !(op::PAGES..op::RSS).contains(&opcode) {
             let ts = self.block.ts.checked_add(bytes.varint()?);
             self.block.ts = ts.ok_or(Corrupt("a time beyond 64 bits"))?;
         }
-        let body = self.body(opcode, bytes)?;
-        Ok(Event { ts: Nanos(self.block.ts), cpu: context.cpu, tid: context.tid, actor: context.actor, body })
+        self.event.ts = Nanos(self.block.ts);
+        self.event.body = self.body(opcode, bytes)?;
+        Ok(())
     }
 
     fn context(&mut self, bytes: &mut In<'_>) -> Result<(), Corrupt> {

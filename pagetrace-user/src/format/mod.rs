@@ -172,11 +172,11 @@ use crate::event::{Event, Header};
 pub trait Trace {
     fn header(&self) -> &Header;
 
-    /// The next event; `None` at the end of the valid prefix, and ever after.
+    /// The next event, lent until the one after it; `None` at the end of the valid prefix, and ever after.
     ///
     /// # Errors
     /// When the source cannot be read. Damage is not an error: it is in the outcome.
-    fn next_event(&mut self) -> std::io::Result<Option<Event>>;
+    fn next_event(&mut self) -> std::io::Result<Option<&Event>>;
 
     /// How the reading ended: complete once [`Trace::next_event`] gave `None`.
     fn outcome(&self) -> Outcome;

@@ -146,10 +146,11 @@ impl<R: Read> Reader<R> {
         &self.header
     }
 
-    /// The next event; `None` at the end of the valid prefix, and ever after.
-    pub fn next_event(&mut self) -> Result<Option<Event>, io::Error> {
+    /// The next event, lent until the one after it; `None` at the end of the valid prefix, and ever after.
+    pub fn next_event(&mut self) -> Result<Option<&Event>, io::Error> {
         match self.advance() {
-            Ok(event) => Ok(event),
+            Ok(true) => Ok(Some(self.events.event())),
+            Ok(false) => Ok(None),
             Err(Bad::Io(error)) => {
                 self.ended = true;
                 Err(error)
@@ -168,11 +169,12 @@ impl<R: Read> Reader<R> {
         self.outcome.clone()
     }
 
-    fn advance(&mut self) -> Result<Option<Event>, Bad> {
+    /// Whether there is another event.
+    fn advance(&mut self) -> Result<bool, Bad> {
         while !self.ended {
-            if let Some(event) = self.open_block_event()? {
+            if self.open_block_event()? {
                 self.outcome.events += 1;
-                return Ok(Some(event));
+                return Ok(true);
             }
             match self.load()? {
                 Loaded::End => self.ended = true,
@@ -183,20 +185,21 @@ impl<R: Read> Reader<R> {
                 },
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
-    /// The next event of the open block; `None` when it is done, or there is none.
-    fn open_block_event(&mut self) -> Result<Option<Event>, Bad> {
-        let Some(open) = &mut self.open else { return Ok(None) };
+    /// Reads the next event of the open block; false when it is done, or there is none.
+    fn open_block_event(&mut self) -> Result<bool, Bad> {
+        let Some(open) = &mut self.open else { return Ok(false) };
         let mut rest = In { rest: self.block.get(self.payload_at..).unwrap_or_default() };
         if open.read < open.head.count {
-            let event = self.events.read(&mut rest)?;
+            self.events.read(&mut rest)?;
+            let event = self.events.event();
             self.payload_at = self.block.len().saturating_sub(rest.rest.len());
             open.read += 1;
             open.last = event.ts;
             open.cpus.add(event.cpu);
-            return Ok(Some(event));
+            return Ok(true);
         }
         if !rest.rest.is_empty() || open.last.0 != open.head.last || open.cpus.bytes != open.cpus_claimed {
             return Err(Bad::Corrupt("a block's head and its events disagree"));
@@ -204,7 +207,7 @@ impl<R: Read> Reader<R> {
         self.outcome.bytes = open.offset.saturating_add(open.length);
         self.outcome.blocks += 1;
         self.open = None;
-        Ok(None)
+        Ok(false)
     }
 
     fn open(&mut self, head: Head) -> Result<(), Bad> {
@@ -301,7 +304,7 @@ impl<R: Read> Trace for Reader<R> {
         Reader::header(self)
     }
 
-    fn next_event(&mut self) -> io::Result<Option<Event>> {
+    fn next_event(&mut self) -> io::Result<Option<&Event>> {
         Reader::next_event(self)
     }
 

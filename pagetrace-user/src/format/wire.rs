@@ -95,7 +95,19 @@ impl<'a> In<'a> {
         Ok(taken)
     }
 
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, Corrupt> {
+        // Most numbers are differences of neighbours: one byte.
+        match self.rest.split_first() {
+            Some((&byte, rest)) if byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Corrupt> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;

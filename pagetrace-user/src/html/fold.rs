@@ -30,10 +30,10 @@ pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
     FLAMES.into_iter().for_each(|of| weighing.add(of));
     let (mut timeline, mut heat) = (timeline::Growing::default(), heat::Growing::default());
     while let Some(event) = trace.next_event()? {
-        weighing.before(&state, &event);
-        heat.before(&state, &event);
-        state.apply(&event);
-        timeline.after(&state, &event);
+        weighing.before(&state, event);
+        heat.before(&state, event);
+        state.apply(event);
+        timeline.after(&state, event);
     }
     let outcome = trace.outcome();
     state.finish(outcome.is_whole());

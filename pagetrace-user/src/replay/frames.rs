@@ -15,27 +15,23 @@ impl State {
 
     /// A level without a frame: pages came or went whose place no event tells.
     pub(super) fn level_alone(&mut self, event: &Event, member: Member, level: Pages) {
-        let old = self.levels.of(member);
+        let (old, maker) = (self.levels.of(member), self.maker(event));
         if let (Member::Anon, Some(grown)) = (member, old.and_then(|old| level.0.checked_sub(old.0)))
             && grown > 0
         {
-            let maker = self.maker(event);
             let (pages, since) = self.faceless.entry(maker).or_default();
             (*pages, *since) = (pages.saturating_add(grown), event.ts);
         }
-        self.level(event, member, level);
+        self.level(event, maker, member, level);
     }
 
-    pub(super) fn level(&mut self, event: &Event, member: Member, level: Pages) {
+    fn level(&mut self, event: &Event, maker: MakerId, member: Member, level: Pages) {
         let old = self.levels.set(member, level);
         if member == Member::Swap {
             return;
         }
         match old {
-            Some(old) => {
-                let maker = self.maker(event);
-                self.makers.moved(maker, old, level);
-            }
+            Some(old) => self.makers.moved(maker, old, level),
             None => {
                 if let Some(base) = self
                     .base
@@ -61,8 +57,8 @@ impl State {
         member: Member,
         level: Pages,
     ) {
-        self.level(event, member, level);
         let maker = self.maker(event);
+        self.level(event, maker, member, level);
         if order > MAX_ORDER || pfn.0.checked_add(base_pages(order)).is_none() {
             return note(&mut self.anomalies, Oddity::OddFrame, event.ts, pfn.0);
         }
@@ -96,15 +92,24 @@ impl State {
             if !parts.is_empty() && !parts.iter().any(|part| part.contains(at)) {
                 continue;
             }
-            if self.resident.holder(pfn).is_some_and(|holder| holder != at) {
-                note(&mut self.anomalies, Oddity::FrameTwice, event.ts, pfn.0);
-                self.resident.free(pfn);
-            }
-            self.unplaced.remove(&pfn.0);
+            self.placed(pfn);
             let page = Page { pfn: Some(pfn), file: member != Member::Anon, maker, stack, since: event.ts };
-            if !self.resident.insert(at, page) {
-                return note(&mut self.anomalies, Oddity::SetFull, event.ts, at);
+            match self.resident.put(at, page) {
+                Some(None) => {}
+                Some(Some(holder)) => {
+                    note(&mut self.anomalies, Oddity::FrameTwice, event.ts, pfn.0);
+                    self.resident.displace(holder);
+                }
+                None => return note(&mut self.anomalies, Oddity::SetFull, event.ts, at),
             }
+        }
+    }
+
+    /// A frame whose place was not known has one, or is gone.
+    fn placed(&mut self, pfn: Pfn) {
+        // Most programs have none: not even the hash is wanted then.
+        if !self.unplaced.is_empty() {
+            self.unplaced.remove(&pfn.0);
         }
     }
 
@@ -114,7 +119,7 @@ impl State {
         }
         for index in 0..base_pages(order) {
             let pfn = Pfn(pfn.0.saturating_add(index));
-            self.unplaced.remove(&pfn.0);
+            self.placed(pfn);
             let freed = self.resident.free(pfn);
             if let Some((addr, page)) = freed.filter(|_| by_other && self.moved.len() < MAX_UNPLACED) {
                 self.moved.insert(addr, page);

@@ -33,7 +33,7 @@ pub mod vma;
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 pub use anomaly::{Anomaly, Oddity};
@@ -46,6 +46,8 @@ pub use reading::{Closed, Correction};
 pub use returned::Returned;
 pub use stacks::{Given, Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
+
+use hashbrown::HashMap;
 
 use anomaly::note;
 use mappings::Mappings;
@@ -67,7 +69,7 @@ const COLLAPSED: u64 = 1;
 pub fn fold(reader: &mut impl Trace) -> io::Result<(State, Outcome)> {
     let mut state = State::new();
     while let Some(event) = reader.next_event()? {
-        state.apply(&event);
+        state.apply(event);
     }
     let outcome = reader.outcome();
     state.finish(outcome.is_whole());

@@ -4,7 +4,9 @@
 //! were dropped is uncertain from then on, and counted apart. One whose beginning was dropped is never heard of in a
 //! sampled recording; in one of every object its end is the end of something unknown, as of what was there before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
 
 use super::anomaly::Oddity;
 use super::tally::Volume;

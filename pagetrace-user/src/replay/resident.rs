@@ -5,7 +5,10 @@
 //! together with its entry there. At most [`MAX_PAGES`] pages are held; what comes beyond is refused, not stored.
 //! *Cost.* Pages stand in leaves of 64: about 44 bytes a page when dense, 1.6 KiB when alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use crate::event::StackId;
 use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
@@ -146,26 +149,51 @@ impl Resident {
 
     /// `page` is what `addr` holds from here on. False when the set is full.
     pub fn insert(&mut self, addr: u64, page: Page) -> bool {
+        self.put(addr, page).is_some()
+    }
+
+    /// The same; gives the other address that held the frame until now, whose page stays. `None` when the set is full.
+    pub fn put(&mut self, addr: u64, page: Page) -> Option<Option<u64>> {
         let (leaf, slot) = (leaf_of(addr), slot_of(addr));
         let addr = page_start(addr);
-        match self.get(addr) {
-            Some(old) => self.forget_pfn(old, addr),
-            None if self.pages >= MAX_PAGES => return false,
+        let is_full = self.pages >= MAX_PAGES;
+        if is_full && self.get(addr).is_none() {
+            return None;
+        }
+        let leaf = self.leaves.entry(leaf).or_insert_with(Leaf::new);
+        let old = leaf.page(slot);
+        leaf.put(slot, page);
+        match old {
+            Some(old) if old.pfn != page.pfn => forget(&mut self.by_pfn, old, addr),
+            Some(_) => {}
             None => self.pages = self.pages.saturating_add(1),
         }
-        self.leaves.entry(leaf).or_insert_with(Leaf::new).put(slot, page);
-        if let Some(pfn) = page.pfn {
-            self.by_pfn.insert(pfn.0, addr);
-        }
-        true
+        Some(page.pfn.and_then(|pfn| self.by_pfn.insert(pfn.0, addr)).filter(|holder| *holder != addr))
     }
 
     /// Removes the page that holds `pfn`, where there is one, and says which.
     pub fn free(&mut self, pfn: Pfn) -> Option<(u64, Page)> {
-        let addr = self.holder(pfn)?;
-        let page = self.get(addr)?;
-        self.remove(Range::of(addr, PAGE_BYTES), |_, _| false);
+        let addr = self.by_pfn.remove(&pfn.0)?;
+        let page = self.take_page(addr)?;
         Some((addr, page))
+    }
+
+    /// Removes the page at `addr`, whose frame is another's by now.
+    pub fn displace(&mut self, addr: u64) {
+        self.take_page(addr);
+    }
+
+    /// Takes one page out, without a look at frames.
+    fn take_page(&mut self, addr: u64) -> Option<Page> {
+        let (index, slot) = (leaf_of(addr), slot_of(addr));
+        let leaf = self.leaves.get_mut(&index)?;
+        let page = leaf.page(slot)?;
+        leaf.present &= !bit(slot);
+        if leaf.present == 0 {
+            self.leaves.remove(&index);
+        }
+        self.pages = self.pages.saturating_sub(1);
+        Some(page)
     }
 
     /// Removes the pages in `range`, but for those that `keep` wants; how many went.
@@ -184,11 +212,7 @@ impl Resident {
                 }
                 leaf.present &= !bit(slot);
                 gone = gone.saturating_add(1);
-                if let Some(pfn) = page.pfn
-                    && self.by_pfn.get(&pfn.0) == Some(&addr)
-                {
-                    self.by_pfn.remove(&pfn.0);
-                }
+                forget(&mut self.by_pfn, page, addr);
             }
             if leaf.present == 0 {
                 self.leaves.remove(&index);
@@ -256,18 +280,20 @@ impl Resident {
         split
     }
 
-    fn forget_pfn(&mut self, page: Page, addr: u64) {
-        if let Some(pfn) = page.pfn
-            && self.by_pfn.get(&pfn.0) == Some(&addr)
-        {
-            self.by_pfn.remove(&pfn.0);
-        }
-    }
-
     fn leaves_in(&self, range: Range) -> Vec<u64> {
         span(range)
             .map(|(first, last)| self.leaves.range(first..=last).map(|(&index, _)| index).collect())
             .unwrap_or_default()
+    }
+}
+
+/// A page is no longer at `addr`: its frame is not found there any more.
+fn forget(by_pfn: &mut HashMap<u64, u64>, page: Page, addr: u64) {
+    if let Some(pfn) = page.pfn
+        && let Entry::Occupied(holder) = by_pfn.entry(pfn.0)
+        && *holder.get() == addr
+    {
+        holder.remove();
     }
 }
 
@@ -363,7 +389,6 @@ mod tests {
         let mut set = Resident::default();
         set.insert(0x1000, page(7));
         set.insert(0x1000, page(8));
-        assert_eq!(set.holder(Pfn(7)), None);
         assert_eq!(set.free(Pfn(7)), None);
         set.insert(0x2000, page(8));
         assert_eq!(set.free(Pfn(8)).map(|(addr, _)| addr), Some(0x2000));

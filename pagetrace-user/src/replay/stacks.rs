@@ -5,8 +5,9 @@
 //! stack of the call that made or moved it last.
 //! *Bound.* Nodes and names beyond [`MOST_NODES`] are not kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use rangemap::RangeMap;
 
 use crate::event::{Body, Call, Event, FileId, Function, HeapAct, HeapRun, Object, ObjectAct, Place, StackId, StackOf};

@@ -151,8 +151,8 @@ pub fn weigh(trace: &mut impl Trace, of: Of, at: Option<Nanos>) -> io::Result<(S
     let mut weighing = Weighing::new(at);
     weighing.add(of);
     while let Some(event) = trace.next_event()? {
-        weighing.before(&state, &event);
-        state.apply(&event);
+        weighing.before(&state, event);
+        state.apply(event);
     }
     let outcome = trace.outcome();
     state.finish(outcome.is_whole());

@@ -25,7 +25,7 @@ fn read(bytes: &[u8]) -> Option<(Vec<Event>, Outcome)> {
     let mut reader = Reader::new(bytes).ok()?;
     let mut events = Vec::new();
     while let Some(event) = reader.next_event().expect("memory has no errors") {
-        events.push(event);
+        events.push(event.clone());
     }
     Some((events, reader.outcome()))
 }

@@ -111,7 +111,7 @@ pub fn await_readings(traces: &Path, count: usize) {
         let files = std::fs::read_dir(traces).unwrap().map(|entry| entry.unwrap().path());
         let file = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"))?;
         let mut reader = Reader::new(File::open(file).unwrap()).ok()?;
-        let events = std::iter::from_fn(|| reader.next_event().unwrap());
+        let events = std::iter::from_fn(|| reader.next_event().unwrap().cloned());
         events.filter(|event| matches!(event.body, Body::HeapReading { .. })).nth(count - 1)
     });
 }
@@ -131,7 +131,7 @@ fn figures_of(recording: &Recording, [from, to]: [u64; 2], what: &str) -> Vec<Fi
         if event.ts.0 > from && all.is_empty() {
             all.push(figures(&state));
         }
-        state.apply(&event);
+        state.apply(event);
         if event.ts.0 > from && event.ts.0 <= to && event.body.layer() == Layer::Heap {
             all.push(figures(&state));
         }

@@ -110,7 +110,7 @@ fn recorded(file: &Path) -> Vec<Event> {
     let mut events = Vec::new();
     while let Some(event) = reader.next_event().unwrap() {
         if event.body.layer() == Layer::Heap {
-            events.push(event);
+            events.push(event.clone());
         }
     }
     events

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::Command;
 
-use pagetrace_user::event::{Body, Event, HeapAct, HeapRun};
+use pagetrace_user::event::{Body, HeapAct, HeapRun};
 use pagetrace_user::format::go::GoReader;
 use pagetrace_user::format::{Reader, Trace};
 
@@ -21,8 +21,8 @@ type ByP = BTreeMap<Option<u32>, Vec<(HeapAct, u64, u64)>>;
 
 fn by_p(mut trace: impl Trace) -> ByP {
     let mut lanes = ByP::new();
-    while let Some(Event { body, .. }) = trace.next_event().unwrap() {
-        let Body::Heap(HeapRun { act, addr, pages, p, .. }) = body else { continue };
+    while let Some(event) = trace.next_event().unwrap() {
+        let Body::Heap(HeapRun { act, addr, pages, p, .. }) = event.body else { continue };
         // Growth is not in the runtime's own trace.
         if act != HeapAct::Mark {
             lanes.entry(p).or_default().push((act, addr, pages.0));

@@ -115,12 +115,12 @@ fn names_of(file: &Path, program: &Path) -> BTreeMap<u64, Vec<Function>> {
     let mut files = BTreeSet::new();
     let mut names = BTreeMap::new();
     while let Some(event) = reader.next_event().unwrap() {
-        match event.body {
-            Body::MapFile { id, path, .. } if Path::new(&path) == program => {
-                files.insert(id);
+        match &event.body {
+            Body::MapFile { id, path, .. } if Path::new(path) == program => {
+                files.insert(*id);
             }
-            Body::Symbol { place: Place::File { file, offset }, functions } if files.contains(&file) => {
-                names.insert(elf.address(FileOffset(offset)).unwrap().0, functions);
+            Body::Symbol { place: Place::File { file, offset }, functions } if files.contains(file) => {
+                names.insert(elf.address(FileOffset(*offset)).unwrap().0, functions.clone());
             }
             _ => {}
         }

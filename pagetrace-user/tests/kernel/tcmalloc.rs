@@ -63,7 +63,7 @@ fn heaps_at(file: &Path, moments: &[[u64; 2]]) -> Vec<Vec<Heap>> {
                 heaps.push(state.heap().clone());
             }
         }
-        state.apply(&event);
+        state.apply(event);
         for ([from, to], heaps) in moments.iter().zip(&mut all) {
             if (from..=to).contains(&&event.ts.0) && event.body.layer() == Layer::Heap {
                 heaps.push(state.heap().clone());
@@ -303,7 +303,7 @@ fn beside_the_page_heap_of_a_go_program() {
     let [_, (figures, [from, to])] = figures_said(&books);
     while let Some(event) = reader.next_event().unwrap() {
         let is_of_heap = matches!(event.body, Body::Heap(_));
-        state.apply(&event);
+        state.apply(event);
         let heap = state.heap();
         found |= is_of_heap && event.ts.0 <= to && heap.given_back().0 == figures[2] && from < to;
     }

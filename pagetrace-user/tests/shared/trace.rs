@@ -63,7 +63,7 @@ pub fn read(file: impl Read) -> Result<(Header, Vec<Event>, Outcome), FormatErro
     let mut reader = Reader::new(file)?;
     let mut events = Vec::new();
     while let Some(event) = reader.next_event().unwrap() {
-        events.push(event);
+        events.push(event.clone());
     }
     assert_eq!(reader.next_event().unwrap(), None, "the end stays the end");
     Ok((reader.header().clone(), events, reader.outcome()))

@@ -64,7 +64,7 @@ pub(super) fn write(trace: &mut impl Trace, out: &mut impl Write) -> Result<Expo
                 }
             }
             Body::Stack { of: StackOf::Object, id } => writer.waiting.stack(tid, *id),
-            Body::StackNode { .. } | Body::Symbol { .. } | Body::MapFile { .. } => writer.state.apply(&event),
+            Body::StackNode { .. } | Body::Symbol { .. } | Body::MapFile { .. } => writer.state.apply(event),
             Body::Frame { member, level, .. } | Body::Rss { member, level } => writer.level(ts, *member, level.0),
             Body::Library { whole: false, .. } => writer.waiting.push(ts, tid, Act::Attached),
             Body::Exec { .. } => writer.waiting.push(ts, tid, Act::Gone),

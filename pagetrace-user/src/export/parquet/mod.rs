@@ -38,7 +38,7 @@ pub(super) fn events<W: Write + Send>(trace: &mut impl Trace, out: &mut W) -> Re
     let mut table = Table::new("events", EVENTS, out)?;
     let mut before = Before::default();
     while let Some(event) = trace.next_event().map_err(Stopped::Read)? {
-        let replaced = before.take(&event);
+        let replaced = before.take(event);
         table.put("ts", number(event.ts.0));
         table.put("time", Cell::Number(micros(&header, event.ts.0)));
         table.put("cpu", number(u64::from(event.cpu)));
@@ -47,7 +47,7 @@ pub(super) fn events<W: Write + Send>(trace: &mut impl Trace, out: &mut W) -> Re
         table.put("tgid", number(u64::from(header.tgid)));
         table.put("start_boottime", number(header.start_boottime));
         table.put("tid", number(u64::from(event.tid.0)));
-        describe(&event, &|id| before.path(id), &replaced, &mut |key, value| put(&mut table, key, value));
+        describe(event, &|id| before.path(id), &replaced, &mut |key, value| put(&mut table, key, value));
         if let Some((key, text)) = comm_of(&event.body) {
             table.put(if key == "id" { "build_id" } else { key }, Cell::Text(&text));
         }
@@ -67,7 +67,7 @@ pub(super) fn stacks<W: Write + Send>(trace: &mut impl Trace, out: &mut W) -> Re
             Body::Stack { id, .. } => {
                 named.insert(*id);
             }
-            Body::StackNode { .. } | Body::Symbol { .. } | Body::MapFile { .. } => state.apply(&event),
+            Body::StackNode { .. } | Body::Symbol { .. } | Body::MapFile { .. } => state.apply(event),
             _ => {}
         }
     }

@@ -63,12 +63,12 @@ pub(super) fn write(trace: &mut impl Trace, out: &mut impl Write) -> Result<Expo
     let mut last = Nanos(0);
     while let Some(event) = trace.next_event().map_err(Stopped::Read)? {
         last = event.ts;
-        heap.apply(&event);
+        heap.apply(event);
         if matches!(event.body, Body::StackNode { .. } | Body::Symbol { .. } | Body::MapFile { .. }) {
-            state.apply(&event);
+            state.apply(event);
         }
-        let replaced = before.take(&event);
-        writer.event(&event, &before, &replaced)?;
+        let replaced = before.take(event);
+        writer.event(event, &before, &replaced)?;
     }
     if writer.in_cycle {
         writer.track_event(last, TrackEvent { r#type: END, track_uuid: COLLECTOR, ..TrackEvent::default() })?;

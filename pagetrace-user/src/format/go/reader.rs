@@ -24,6 +24,8 @@ pub struct GoReader {
     cursors: Vec<Cursor>,
     /// The next event of each P: time, and index into `cursors`, which are in order of the Ps.
     next: BinaryHeap<Reverse<(u64, usize)>>,
+    /// The one that is lent.
+    event: Option<Event>,
     outcome: Outcome,
 }
 
@@ -64,7 +66,7 @@ impl GoReader {
             go: Some(quirks::judge(&found)),
         };
         let header = header(&found);
-        let mut reader = GoReader { header, bytes, cursors: Vec::new(), next: BinaryHeap::new(), outcome };
+        let mut reader = GoReader { header, bytes, cursors: Vec::new(), next: BinaryHeap::new(), event: None, outcome };
         for (p, lane) in found.lanes {
             let at = lane.buffers.first().map_or(0, |&(start, _)| start);
             let cursor = Cursor { p, lane, buffer: 0, at, base_ns: 0, last_ns: 0, pending: None };
@@ -106,7 +108,7 @@ impl Trace for GoReader {
         &self.header
     }
 
-    fn next_event(&mut self) -> io::Result<Option<Event>> {
+    fn next_event(&mut self) -> io::Result<Option<&Event>> {
         let Some(Reverse((ns, index))) = self.next.pop() else { return Ok(None) };
         let Some(cursor) = self.cursors.get(index) else { return Ok(None) };
         let (p, pending) = (cursor.p, cursor.pending);
@@ -114,7 +116,7 @@ impl Trace for GoReader {
         let Some(Run { act, addr, pages, .. }) = pending else { return Ok(None) };
         self.outcome.events = self.outcome.events.saturating_add(1);
         let body = Body::Heap(HeapRun { act, addr, pages, p, goid: None, span: None });
-        Ok(Some(Event { ts: Nanos(ns), cpu: 0, tid: Tid(0), actor: None, body }))
+        Ok(Some(self.event.insert(Event { ts: Nanos(ns), cpu: 0, tid: Tid(0), actor: None, body })))
     }
 
     fn outcome(&self) -> Outcome {
