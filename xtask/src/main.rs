@@ -22,8 +22,8 @@ usage: cargo xtask VERB
   run -- ARGS      set-up, release build, then pagetrace-user ARGS as root:  cargo xtask run -- --pid N
   test [ARGS]      set-up, lint, then every test as root; ARGS go to cargo test
   lint             formatting and clippy, without warnings
-  bench [--quick] [--go]
-                   what recording costs, against perf, bpftrace and nothing at all; of Go programs alone
+  bench [--quick] [--go | --reading]
+                   what recording costs, against perf, bpftrace and nothing at all, and reading; one of them alone
 ";
 
 fn main() -> ExitCode {

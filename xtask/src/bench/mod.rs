@@ -1,4 +1,5 @@
-//! `cargo xtask bench [--quick] [--go]`: what recording costs, as ratios of one run; with `--go` Go programs alone.
+//! `cargo xtask bench [--quick] [--go | --reading]`: what recording costs, as ratios of one run, and reading; with `--go`
+//! recording of Go programs alone, with `--reading` reading alone.
 //!
 //! Machines differ and other work disturbs, so tools take turns: each run measures every tool once, what a tool adds is
 //! its figure less the same run's figure with nobody watching, and the median over the runs is printed.
@@ -8,6 +9,7 @@
 mod go;
 mod go_program;
 mod observer;
+mod reading;
 mod workload;
 
 use std::ffi::OsString;
@@ -35,6 +37,9 @@ const GOAL_BYSTANDER_NS: f64 = 50.0;
 /// What recording may add to the CPU time of a Go program with 60,000 events of its page heap a second, and of a server.
 const GOAL_GO_PAGES_PERCENT: f64 = 8.0;
 const GOAL_GO_SERVER_PERCENT: f64 = 1.0;
+/// Seconds of CPU that a report takes for a million events, and the memory for any number of them.
+const GOAL_READING_CPU_SECONDS_A_MILLION: f64 = 0.05;
+const GOAL_READING_MIB: f64 = 512.0;
 
 /// Everything a measurement needs.
 struct Bench {
@@ -56,12 +61,13 @@ struct Sample {
 }
 
 pub fn bench(arguments: &[OsString]) -> Result<()> {
-    let (mut runs, mut only_go) = (RUNS, false);
+    let (mut runs, mut parts) = (RUNS, [true; 3]);
     for argument in arguments {
         match argument.to_str() {
             Some("--quick") => runs = QUICK_RUNS,
-            Some("--go") => only_go = true,
-            _ => bail!("usage: cargo xtask bench [--quick] [--go]"),
+            Some("--go") => parts = [false, true, false],
+            Some("--reading") => parts = [false, false, true],
+            _ => bail!("usage: cargo xtask bench [--quick] [--go | --reading]"),
         }
     }
     ensure!(is_root(), "measuring needs root, as recording does\n  fix:  sudo -E env \"PATH=$PATH\" cargo xtask bench");
@@ -79,8 +85,10 @@ pub fn bench(arguments: &[OsString]) -> Result<()> {
         cpu: thread::available_parallelism()?.get() - 1,
     };
     println!("medians of {runs} alternating runs");
-    let pages = if only_go { None } else { Some(bench.pages()?) };
-    let go = bench.go()?;
+    let [pages, go, reading] = parts;
+    let pages = pages.then(|| bench.pages()).transpose()?;
+    let go = go.then(|| bench.go()).transpose()?;
+    let reading = reading.then(|| bench.reading()).transpose()?;
 
     println!("\ngoals");
     if let Some((touch, bystander)) = pages {
@@ -89,9 +97,15 @@ pub fn bench(arguments: &[OsString]) -> Result<()> {
         goal("recorder CPU a million events", touch.cpu_seconds_a_million, GOAL_CPU_SECONDS_A_MILLION, "s");
         goal("bystander's system call", bystander, GOAL_BYSTANDER_NS, "ns");
     }
-    goal("page-heavy Go program", go.page_heavy * 100.0, GOAL_GO_PAGES_PERCENT, "%");
-    goal("HTTP server in Go", go.server * 100.0, GOAL_GO_SERVER_PERCENT, "%");
-    goal("HTTP server in Go that compresses", go.compressing_server * 100.0, GOAL_GO_SERVER_PERCENT, "%");
+    if let Some(go) = go {
+        goal("page-heavy Go program", go.page_heavy * 100.0, GOAL_GO_PAGES_PERCENT, "%");
+        goal("HTTP server in Go", go.server * 100.0, GOAL_GO_SERVER_PERCENT, "%");
+        goal("HTTP server in Go that compresses", go.compressing_server * 100.0, GOAL_GO_SERVER_PERCENT, "%");
+    }
+    if let Some(reading) = reading {
+        goal("report, a million events", 1e6 / reading.events_a_second, GOAL_READING_CPU_SECONDS_A_MILLION, "s");
+        goal("memory of a report", reading.peak_mib, GOAL_READING_MIB, "MiB");
+    }
     Ok(())
 }
 

@@ -303,7 +303,7 @@ fn running_cpu_seconds(pid: u32) -> f64 {
 }
 
 /// CPU seconds of all our children that have ended.
-fn ended_children_cpu_seconds() -> Result<f64> {
+pub fn ended_children_cpu_seconds() -> Result<f64> {
     let text = fs::read_to_string("/proc/self/stat")?;
     // Fields 16 and 17; the second, the name, may have spaces and ends with a parenthesis.
     let (_, fields) = text.rsplit_once(')').context("/proc/self/stat")?;
@@ -312,7 +312,7 @@ fn ended_children_cpu_seconds() -> Result<f64> {
 }
 
 /// The most memory that a process ever had resident, in bytes.
-fn peak_bytes(pid: u32) -> u64 {
+pub fn peak_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().find_map(|line| number_after(line, "VmHWM:")).unwrap_or(0) * 1024
 }
