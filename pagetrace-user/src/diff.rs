@@ -8,11 +8,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::stacks::{Frame, Profile};
+use crate::replay::difference;
+use crate::stacks::{Frame, Profile, write_frames};
 use crate::units::Bytes;
-
-/// Frames of one stack that are shown.
-const MOST_FRAMES: usize = 24;
 
 /// One stack before and after.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,7 +51,7 @@ impl Diff {
         }
         let mut changes: Vec<Change> = sums
             .into_values()
-            .map(|change| Change { change: difference(change.before, change.after), ..change })
+            .map(|change| Change { change: difference(Bytes(change.before), Bytes(change.after)), ..change })
             .filter(|change| change.change != 0)
             .collect();
         changes.sort_by(|a, b| {
@@ -65,7 +63,7 @@ impl Diff {
             unit: after.unit,
             before: before.total,
             after: after.total,
-            change: difference(before.total, after.total),
+            change: difference(Bytes(before.total), Bytes(after.total)),
             changes,
         }
     }
@@ -93,12 +91,7 @@ impl Diff {
         for change in self.changes.iter().take(top) {
             let (before, after) = (self.weight(change.before), self.weight(change.after));
             let _ = writeln!(out, "\n{}  ({before} before, {after} after)", self.signed(change.change));
-            for frame in change.frames.iter().rev().take(MOST_FRAMES) {
-                let _ = writeln!(out, "    {frame}");
-            }
-            if change.frames.len() > MOST_FRAMES {
-                let _ = writeln!(out, "    and {} more", change.frames.len() - MOST_FRAMES);
-            }
+            let _ = write_frames(&mut out, change.frames.iter());
         }
         if self.changes.len() > top {
             let _ = writeln!(out, "\nand {} more stacks that changed (--top)", self.changes.len() - top);
@@ -114,10 +107,4 @@ impl Diff {
         let sign = if change < 0 { '-' } else { '+' };
         format!("{sign}{}", self.weight(change.unsigned_abs()))
     }
-}
-
-/// `after - before`, at the limits of an `i64` where it does not fit.
-fn difference(before: u64, after: u64) -> i64 {
-    let size = i64::try_from(before.abs_diff(after)).unwrap_or(i64::MAX);
-    if after < before { size.saturating_neg() } else { size }
 }

@@ -30,6 +30,7 @@ pub mod dump;
 pub mod export;
 pub mod html;
 pub mod report;
+pub mod rss;
 
 pub mod doctor;
 

@@ -26,9 +26,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("input", &["units", "event", "failure", "names", "format", "store"]),
     ("replay", &["units", "ranges", "event", "names", "format"]),
     ("stacks", &["units", "event", "names", "format", "replay"]),
-    ("diff", &["units", "stacks"]),
+    ("diff", &["units", "replay", "stacks"]),
     ("leaks", &["units", "event", "replay", "stacks"]),
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
+    ("rss", &["units", "event", "format", "replay", "stacks", "report"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"]),
@@ -38,7 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "diff", "leaks", "report", "dump", "check", "export", "html", "doctor",
+            "stacks", "diff", "leaks", "report", "rss", "dump", "check", "export", "html", "doctor",
         ],
     ),
 ];

@@ -8,6 +8,7 @@ mod html;
 mod pages;
 mod reading;
 mod record;
+mod report;
 mod usage;
 mod values;
 
@@ -18,8 +19,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::export::ExportArgs;
-use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, LeaksArgs, ReportArgs, StacksArgs};
+use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, LeaksArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
+use crate::cli::report::{ReportArgs, RssArgs};
 use crate::doctor;
 use crate::failure::{Code, Failure};
 use crate::live;
@@ -33,6 +35,7 @@ sudo pagetrace-user --pid 4242               record a running process until Ctrl
 sudo pagetrace-user --pid 4242 -f -d 30s     with its children, for 30 seconds
 sudo pagetrace-user -- python3 job.py        record a program from its first instruction
 pagetrace-user report traces/*.pgt           where the memory is, what changed, and who did it
+pagetrace-user rss X.pgt --by stack --since 1m  who touched first what is resident, and the change in that time
 pagetrace-user report X.pgt -o X.html        the same as a page, with its course over time and flame graphs
 pagetrace-user export go.pt -o copy.pt       the heap events in the form of the Go runtime
 pagetrace-user doctor                        what this host lacks for recording";
@@ -91,6 +94,8 @@ struct Line {
 enum Command {
     /// Say where a process's memory is, what changed and who changed it
     Report(ReportArgs),
+    /// Say what is resident by class, stack, range, thread, file or age, how much more than before, and for how long
+    Rss(RssArgs),
     /// Say which calls stand behind the resident memory, or behind its page faults
     Stacks(StacksArgs),
     /// Say which objects were given and never taken back, and which calls asked for them
@@ -149,6 +154,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
     match line.command {
         None => live::record(line.record.options(&matches)?),
         Some(Command::Report(args)) => args.run(),
+        Some(Command::Rss(args)) => args.run(),
         Some(Command::Stacks(args)) => args.run(),
         Some(Command::Leaks(args)) => args.run(),
         Some(Command::Diff(args)) => args.run(),

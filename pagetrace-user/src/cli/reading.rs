@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
 
-use super::{html, values};
+use super::values;
 use crate::check::check;
 use crate::diff::Diff;
 use crate::dump::{Filter, Stopped, dump, line};
@@ -20,43 +20,10 @@ use crate::format::{Outcome, Trace};
 use crate::input::{self, Input};
 use crate::leaks::Leaks;
 use crate::replay::fold;
-use crate::report::Report;
 use crate::stacks::{Of, weigh};
 use crate::units::Nanos;
 
 const OUT_BYTES: usize = 1 << 18;
-/// Lines of a list where nothing else is asked for.
-const TOP: usize = 10;
-
-/// `report FILE...`
-#[derive(Debug, Args)]
-pub(super) struct ReportArgs {
-    /// Trace files, also page traces of the Go runtime (.pt); - is stdin
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-
-    /// Ranges and threads to list [default: 10, in a page 100]
-    #[arg(long, value_name = "N")]
-    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
-    top: Option<usize>,
-
-    /// Print one JSON object for each file, one a line
-    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
-    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
-    json: bool,
-
-    /// Write the report as a page of HTML instead: with its course over time, flame graphs and a map of the addresses,
-    /// all in one file
-    // NOTE: not `--output`: what PAGETRACE_OUTPUT says is where recordings go.
-    #[arg(short = 'o', long, value_name = "X.html", conflicts_with = "json")]
-    #[arg(env = "PAGETRACE_HTML", hide_env = true)]
-    html: Option<PathBuf>,
-
-    /// Overwrite a page of the same name
-    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
-    #[arg(env = "PAGETRACE_FORCE", hide_env = true)]
-    force: bool,
-}
 
 /// `dump FILE...`
 #[derive(Debug, Args)]
@@ -184,7 +151,7 @@ pub(super) struct DiffArgs {
     json: bool,
 }
 
-fn nanos(time: Duration) -> Nanos {
+pub(super) fn nanos(time: Duration) -> Nanos {
     Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -199,20 +166,6 @@ fn layer(word: &str) -> Result<Layer, String> {
         let words: Vec<&str> = Layer::ALL.iter().map(|layer| layer.word()).collect();
         format!("there is no such layer: take one of {}", words.join(", "))
     })
-}
-
-impl ReportArgs {
-    pub(super) fn run(&self) -> Result<Code, Failure> {
-        if let Some(output) = &self.html {
-            return html::write(&self.files, output, self.force, self.top.unwrap_or(html::TOP));
-        }
-        each(&self.files, self.json, |path, reader, out| {
-            let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
-            let report = Report::new(reader.header(), &state, &outcome, self.top.unwrap_or(TOP));
-            out.write_all(if self.json { report.json() + "\n" } else { report.text() }.as_bytes())?;
-            Ok(warn(path, &outcome))
-        })
-    }
 }
 
 impl StacksArgs {
@@ -280,7 +233,7 @@ impl CheckArgs {
 }
 
 /// Does the same to every file. The worst code of all is the code: damage before a broken balance before success.
-fn each(
+pub(super) fn each(
     files: &[PathBuf],
     json: bool,
     mut act: impl FnMut(&Path, &mut Input, &mut BufWriter<io::StdoutLock<'static>>) -> Result<Code, Stopped>,

@@ -5,7 +5,7 @@
 use super::State;
 use super::heap::HeapPage;
 use super::levels::{Levels, RESIDENT};
-use super::mappings::Kind;
+use super::mappings::{Kind, Mapping};
 use super::resident::Page;
 use crate::event::Member;
 use crate::units::{Bytes, Nanos, Pages};
@@ -143,14 +143,8 @@ impl State {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         let mut ledger = Ledger { at: self.now, levels: self.levels, ..Ledger::default() };
-        let mut mappings = self.mappings.iter().peekable();
-        for (addr, page) in self.resident.iter() {
-            while mappings.next_if(|mapping| mapping.range.end <= addr).is_some() {}
-            let here = mappings.peek().filter(|mapping| mapping.range.contains(addr));
-            let shmem = here.is_some_and(|mapping| {
-                mapping.kind == Kind::Shmem || mapping.file.is_some_and(|id| self.shmem_files.contains(&id))
-            });
-            match classify(here.map(|mapping| mapping.kind), shmem, page) {
+        self.each_page(|addr, page, mapping| {
+            match self.classify(mapping, page) {
                 Some((class, member)) => {
                     ledger.add(class, member);
                     if matches!(class, Class::Heap | Class::Anonymous) {
@@ -159,11 +153,29 @@ impl State {
                 }
                 None => ledger.uncounted.0 = ledger.uncounted.0.saturating_add(1),
             }
-            if here.is_none() {
+            if mapping.is_none() {
                 ledger.unmapped.0 = ledger.unmapped.0.saturating_add(1);
             }
-        }
+        });
         ledger
+    }
+
+    /// Every resident page by rising address, with the mapping that it is in.
+    pub fn each_page<'a>(&'a self, mut visit: impl FnMut(u64, Page, Option<&'a Mapping>)) {
+        let mut mappings = self.mappings.iter().peekable();
+        for (addr, page) in self.resident.iter() {
+            while mappings.next_if(|mapping| mapping.range.end <= addr).is_some() {}
+            visit(addr, page, mappings.peek().copied().filter(|mapping| mapping.range.contains(addr)));
+        }
+    }
+
+    /// The class and the kernel's member that a page counts as; `None` where the kernel does not count it.
+    #[must_use]
+    pub fn classify(&self, mapping: Option<&Mapping>, page: Page) -> Option<(Class, Member)> {
+        let shmem = mapping.is_some_and(|mapping| {
+            mapping.kind == Kind::Shmem || mapping.file.is_some_and(|id| self.shmem_files.contains(&id))
+        });
+        classify(mapping.map(|mapping| mapping.kind), shmem, page)
     }
 }
 

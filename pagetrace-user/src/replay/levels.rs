@@ -92,6 +92,13 @@ impl Makers {
         id
     }
 
+    /// Nobody has moved anything so far.
+    pub(super) fn begin_anew(&mut self) {
+        for maker in &mut self.all {
+            (maker.grew, maker.shrank, maker.collapses) = (Pages(0), Pages(0), 0);
+        }
+    }
+
     /// All of them; the index is the id.
     #[must_use]
     pub fn all(&self) -> &[Maker] {

@@ -28,6 +28,7 @@ mod returned;
 mod stacks;
 mod tally;
 pub mod vma;
+mod window;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -46,6 +47,7 @@ pub use reading::{Closed, Correction};
 pub use returned::Returned;
 pub use stacks::{Given, Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
+pub use window::{Moment, Window, fold_within};
 
 use hashbrown::HashMap;
 
@@ -113,6 +115,10 @@ pub struct State {
     corrections: BTreeMap<Why, Correction>,
     closed: Option<Closed>,
     base: Option<Base>,
+    /// How often it was set.
+    bases: u64,
+    /// What was asked for, where changes are not counted from the first reading on.
+    changes_since: Option<Nanos>,
     peak: Peak,
     heap: Heap,
     objects: Objects,
@@ -123,6 +129,7 @@ pub struct State {
     image: Option<(String, String)>,
     exit: Option<Exit>,
     gone: bool,
+    is_cut: bool,
     at_exit: Option<Box<Snapshot>>,
 }
 
@@ -139,11 +146,7 @@ impl State {
             note(&mut self.anomalies, Oddity::TimeWentBack, event.ts, 0);
         }
         self.now = self.now.max(event.ts);
-        if !matches!(event.body, Body::MapFile { .. } | Body::BaselineMap { .. } | Body::BaselinePages { .. })
-            && let Some(open) = self.reading.take()
-        {
-            self.close_reading(open);
-        }
+        self.close_reading_before(event);
         self.tally.add(event);
         self.stacks.apply(event);
         // A reading may already see the address space of the exec that is under way: that is not odd.
@@ -226,6 +229,15 @@ impl State {
             Body::Failed { .. } | Body::Fault { .. } | Body::Scan(_) | Body::Fork { .. } | Body::Lost { .. } => {}
             &Body::Stack { of: StackOf::Object, id } => self.objects.stack(event.tid, id),
             Body::Stack { .. } | Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => {}
+        }
+    }
+
+    /// Closes the reading whose rows ended with the event before this one.
+    fn close_reading_before(&mut self, event: &Event) {
+        if !matches!(event.body, Body::MapFile { .. } | Body::BaselineMap { .. } | Body::BaselinePages { .. })
+            && let Some(open) = self.reading.take()
+        {
+            self.close_reading(open);
         }
     }
 
@@ -330,6 +342,12 @@ impl State {
     /// Every file that the trace has described so far.
     pub fn files(&self) -> impl Iterator<Item = (FileId, &MappedFile)> {
         self.files.iter().map(|(id, file)| (*id, file))
+    }
+
+    /// Since when changes are counted, where that was asked for; else since [`State::base`].
+    #[must_use]
+    pub fn changes_since(&self) -> Option<Nanos> {
+        self.changes_since
     }
 
     /// The time of the last event.

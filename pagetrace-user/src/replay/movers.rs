@@ -71,6 +71,7 @@ impl State {
         ledger.at = at;
         let mappings = self.grouped();
         self.base = Some(Base { ledger, outline: self.resident.outline(), mappings });
+        self.bases = self.bases.wrapping_add(1);
     }
 
     /// The base of an address space that begins empty.
@@ -78,6 +79,7 @@ impl State {
         let mut base = Base::default();
         (base.ledger.at, base.ledger.levels) = (at, Levels::zero());
         self.base = Some(base);
+        self.bases = self.bases.wrapping_add(1);
     }
 
     /// Where changes are counted from.
@@ -103,7 +105,9 @@ impl State {
         groups
     }
 
-    fn label(&self, mapping: &Mapping) -> String {
+    /// What a mapping is called: its path, the kernel's name, or what it is for in brackets.
+    #[must_use]
+    pub fn label(&self, mapping: &Mapping) -> String {
         let path = mapping.file.and_then(|id| self.files.get(&id)).map(|file| file.path.as_str());
         match (path, mapping.name.as_deref(), mapping.kind) {
             (Some(path), _, _) if !path.is_empty() => path.to_owned(),

@@ -5,10 +5,14 @@
 //! together with its entry there. At most [`MAX_PAGES`] pages are held; what comes beyond is refused, not stored.
 //! *Cost.* Pages stand in leaves of 64: about 44 bytes a page when dense, 1.6 KiB when alone.
 
+mod leaf;
+
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+
+use leaf::{LEAF_PAGES, Leaf, bit};
 
 use crate::event::StackId;
 use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
@@ -16,12 +20,9 @@ use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
 /// Pages that the set takes: half a TiB. It bounds what a forged file can make a reader hold.
 pub const MAX_PAGES: u64 = 1 << 27;
 
-const LEAF_PAGES: u64 = 64;
 const LEAF_BYTES: u64 = LEAF_PAGES * PAGE_BYTES;
 /// What [`Resident::stretches`] counts in.
 pub const STRETCH_BYTES: u64 = LEAF_BYTES;
-const NO_PFN: u64 = u64::MAX;
-const NO_STACK: u32 = u32::MAX;
 
 /// Who made a page resident: an index into the state's table of makers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,64 +54,6 @@ impl Split {
     #[must_use]
     pub fn all(self) -> u64 {
         self.anon.saturating_add(self.file)
-    }
-}
-
-#[derive(Clone)]
-struct Leaf {
-    present: u64,
-    file: u64,
-    pfn: [u64; LEAF_PAGES as usize],
-    since: [Nanos; LEAF_PAGES as usize],
-    maker: [MakerId; LEAF_PAGES as usize],
-    stack: [u32; LEAF_PAGES as usize],
-}
-
-impl Leaf {
-    fn new() -> Box<Leaf> {
-        Box::new(Leaf {
-            present: 0,
-            file: 0,
-            pfn: [NO_PFN; LEAF_PAGES as usize],
-            since: [Nanos(0); LEAF_PAGES as usize],
-            maker: [MakerId(0); LEAF_PAGES as usize],
-            stack: [NO_STACK; LEAF_PAGES as usize],
-        })
-    }
-
-    fn page(&self, slot: u32) -> Option<Page> {
-        let bit = bit(slot);
-        if self.present & bit == 0 {
-            return None;
-        }
-        let at = slot as usize;
-        let pfn = self.pfn.get(at).copied().filter(|&pfn| pfn != NO_PFN).map(Pfn);
-        Some(Page {
-            pfn,
-            file: self.file & bit != 0,
-            maker: self.maker.get(at).copied().unwrap_or_default(),
-            stack: self.stack.get(at).copied().filter(|&stack| stack != NO_STACK).map(StackId),
-            since: self.since.get(at).copied().unwrap_or_default(),
-        })
-    }
-
-    fn put(&mut self, slot: u32, page: Page) {
-        let bit = bit(slot);
-        let at = slot as usize;
-        self.present |= bit;
-        self.file = if page.file { self.file | bit } else { self.file & !bit };
-        if let Some(pfn) = self.pfn.get_mut(at) {
-            *pfn = page.pfn.map_or(NO_PFN, |pfn| pfn.0);
-        }
-        if let Some(since) = self.since.get_mut(at) {
-            *since = page.since;
-        }
-        if let Some(maker) = self.maker.get_mut(at) {
-            *maker = page.maker;
-        }
-        if let Some(stack) = self.stack.get_mut(at) {
-            *stack = page.stack.map_or(NO_STACK, |stack| stack.0);
-        }
     }
 }
 
@@ -322,10 +265,6 @@ fn leaf_of(addr: u64) -> u64 {
 
 fn slot_of(addr: u64) -> u32 {
     (addr % LEAF_BYTES / PAGE_BYTES) as u32
-}
-
-fn bit(slot: u32) -> u64 {
-    1_u64.checked_shl(slot).unwrap_or(0)
 }
 
 fn page_start(addr: u64) -> u64 {

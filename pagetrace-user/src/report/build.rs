@@ -35,7 +35,10 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         boot_id: header.boot_id.clone(),
         from_ns: from.0,
         // A process that has ended was recorded until then, however long the session went on.
-        to_ns: trailer.filter(|_| !state.ended()).map_or(tally.last.0, |trailer| trailer.end).max(from.0),
+        to_ns: trailer
+            .filter(|_| !state.ended() && !state.is_cut())
+            .map_or(state.now().0, |trailer| trailer.end)
+            .max(from.0),
         from_wall_ns: header.clock_wall.saturating_add(from.0).saturating_sub(header.clock_monotonic),
         events: outcome.events,
         file_state: match (outcome.is_whole(), &outcome.damage) {
@@ -54,11 +57,16 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         recursion_misses: trailer.map(|trailer| trailer.recursion_misses.clone()).unwrap_or_default(),
         probes: header.probes.clone(),
         notes: header.notes.iter().chain(trailer.iter().flat_map(|trailer| &trailer.notes)).cloned().collect(),
+        changes_since_ns: state.changes_since().map(|since| since.0),
         baseline: base.map(|base| BaselineLine { at_ns: base.at.0, rss_bytes: base.rss().bytes().0 }),
         last_reading: state.closed().map(|closed| ReadingLine { why: closed.why.word(), at_ns: closed.at.0 }),
         corrections: corrections(state),
         anomalies: anomalies(state, outcome),
-        at: if state.ended() { "exit" } else { "end" },
+        at: match (state.ended(), state.is_cut()) {
+            (true, _) => "exit",
+            (false, true) => "time",
+            (false, false) => "end",
+        },
         at_ns: ledger.at.0,
         exit: state.exit().map(|exit| ExitLine { at_ns: exit.at.0, code: exit.code, signal: exit.signal }),
         rss_bytes: ledger.rss().bytes().0,

@@ -23,7 +23,7 @@ use crate::replay::State;
 pub use heap::{HeapLine, PLine, ResidentLine};
 pub use objects::{CallLine, ObjectsLine};
 pub use returned::ReturnedLine;
-pub(crate) use text::{at, many, signed, span};
+pub(crate) use text::{at, left, many, put, shown, signed, span, table};
 pub(crate) use wall::utc;
 
 /// All that a report says.
@@ -60,12 +60,15 @@ pub struct Report {
     pub recursion_misses: Vec<(String, u64)>,
     pub probes: Vec<Probe>,
     pub notes: Vec<String>,
+    /// The moment from which on changes and counts are told, where one was asked for: the baseline is of then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes_since_ns: Option<u64>,
     pub baseline: Option<BaselineLine>,
     pub last_reading: Option<ReadingLine>,
     pub corrections: Vec<CorrectionLine>,
     pub anomalies: Vec<AnomalyLine>,
 
-    /// What the ledger shows: `end` of the trace, or the moment before the process's `exit`.
+    /// What the ledger shows: `end` of the trace, the moment before the process's `exit`, or a `time` that was asked for.
     pub at: &'static str,
     pub at_ns: u64,
     pub exit: Option<ExitLine>,

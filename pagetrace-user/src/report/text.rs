@@ -92,7 +92,10 @@ fn trust(report: &Report, out: &mut String) -> fmt::Result {
         line(out, "", &format!("not attached: {} ({})", shown(&probe.name), shown(&probe.reason)))?;
     }
     match &report.baseline {
-        Some(base) => line(out, "baseline", &format!("RSS {} at {}", Bytes(base.rss_bytes), since(base.at_ns)))?,
+        Some(base) => {
+            let asked = if report.changes_since_ns.is_some() { ": changes and counts are of after that" } else { "" };
+            line(out, "baseline", &format!("RSS {} at {}{asked}", Bytes(base.rss_bytes), since(base.at_ns)))?
+        }
         None => line(out, "baseline", "NONE: the trace has no reading of all pages, so changes are not known")?,
     }
     for correction in report.corrections.iter().filter(|correction| correction.why != "start") {
@@ -304,7 +307,7 @@ pub(super) fn rest(out: &mut String, more: u64) -> fmt::Result {
 }
 
 /// A table without lines whose first column stands left, the others right.
-pub(super) fn table(head: &[&str]) -> Table {
+pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(head.iter().copied());
     for column in table.column_iter_mut().skip(1) {
@@ -313,14 +316,14 @@ pub(super) fn table(head: &[&str]) -> Table {
     table
 }
 
-pub(super) fn left(table: &mut Table, last: usize) {
+pub(crate) fn left(table: &mut Table, last: usize) {
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_cell_alignment(if index == last { CellAlignment::Left } else { CellAlignment::Right });
     }
 }
 
 /// The table, indented like the lines around it (its cells bring one space).
-pub(super) fn put(out: &mut String, table: &Table) -> fmt::Result {
+pub(crate) fn put(out: &mut String, table: &Table) -> fmt::Result {
     for line in table.lines() {
         writeln!(out, " {}", line.trim_end())?;
     }
@@ -347,7 +350,7 @@ pub(crate) fn signed(bytes: i64) -> String {
 }
 
 /// Text of the traced machine, safe for a terminal: control characters become escapes.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_control() { safe.extend(letter.escape_default()) } else { safe.push(letter) }

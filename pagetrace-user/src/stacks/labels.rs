@@ -73,9 +73,9 @@ impl<'a> Labels<'a> {
         vec![self.number(frame)]
     }
 
-    /// The frames of one stack alone, the outermost first.
-    pub fn only(mut self, stack: StackId) -> Vec<Frame> {
-        let numbers = self.stack(stack);
+    /// The frames of one part alone, the outermost first.
+    pub fn of_part(mut self, part: Part) -> Vec<Frame> {
+        let numbers = self.frames_of(part);
         numbers.into_iter().filter_map(|number| self.frames.get(number).cloned()).collect()
     }
 

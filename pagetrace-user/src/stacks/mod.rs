@@ -21,11 +21,12 @@ use crate::units::{Nanos, PAGE_BYTES};
 
 pub use labels::Frame;
 use labels::Labels;
+pub(crate) use text::write_frames;
 
 /// The frames of one stack, the outermost first.
 #[must_use]
 pub fn frames_of(state: &State, stack: StackId) -> Vec<Frame> {
-    Labels::new(state).only(stack)
+    Labels::new(state).of_part(Part::Stack(stack))
 }
 
 /// What is weighed.
@@ -136,6 +137,23 @@ enum Word {
     BeforeTheRecording,
     PagesOfFiles,
     NoStack,
+}
+
+/// Who made a page resident: a stack, or what stands for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Toucher(Part);
+
+impl Toucher {
+    #[must_use]
+    pub fn of(state: &State, page: Page) -> Toucher {
+        Toucher(toucher(state, page))
+    }
+
+    /// Its frames, the outermost first; `state` is that of the whole trace.
+    #[must_use]
+    pub fn frames(self, state: &State) -> Vec<Frame> {
+        Labels::new(state).of_part(self.0)
+    }
 }
 
 /// What stands behind how much; names come later in a trace than what they name.

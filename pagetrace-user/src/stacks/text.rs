@@ -45,12 +45,8 @@ impl Profile {
                 Some((last, stack)) if last.is_between() => (Some(last), stack),
                 _ => (None, stack),
             };
-            for frame in stack.iter().rev().take(MOST_FRAMES) {
-                let _ = writeln!(out, "    {frame}");
-            }
-            if stack.len() > MOST_FRAMES {
-                let _ = writeln!(out, "    and {} more", stack.len() - MOST_FRAMES);
-            }
+            // SANITY: writing to a String cannot fail.
+            let _ = write_frames(out, stack.iter().copied());
             if let Some(between) = between {
                 let _ = writeln!(out, "  {}", between.name);
             }
@@ -60,6 +56,18 @@ impl Profile {
     fn weight(&self, value: u64) -> String {
         if self.unit == "bytes" { Bytes(value).to_string() } else { value.to_string() }
     }
+}
+
+/// Lists frames that are given from the outermost on, the innermost first; the outermost of very many are counted only.
+pub(crate) fn write_frames<'a>(
+    out: &mut String,
+    frames: impl DoubleEndedIterator<Item = &'a Frame> + ExactSizeIterator,
+) -> fmt::Result {
+    let more = frames.len().saturating_sub(MOST_FRAMES);
+    for frame in frames.rev().take(MOST_FRAMES) {
+        writeln!(out, "    {frame}")?;
+    }
+    if more > 0 { writeln!(out, "    and {more} more") } else { Ok(()) }
 }
 
 impl fmt::Display for Frame {

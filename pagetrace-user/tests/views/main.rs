@@ -12,6 +12,7 @@ mod stacked;
 #[path = "../symbols/toolchain.rs"]
 #[allow(dead_code, reason = "its command alone is needed")]
 mod toolchain;
+mod window;
 
 use pagetrace_user::check::check;
 use pagetrace_user::dump::{Filter, dump, line};
