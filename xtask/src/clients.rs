@@ -1,4 +1,4 @@
-//! Programs that tests open exports with and Debian does not have, below `tools/python` in the target directory.
+//! Programs that tests open exports with, or record, and Debian does not have, below `tools/python` in the target directory.
 //!
 //! A folder appears under its name only when it is whole.
 
@@ -12,8 +12,9 @@ use anyhow::{Context, Result};
 use crate::process::{capture, target_directory};
 use crate::setup::say;
 
-/// The Python packages that read Parquet and Perfetto's messages; tests look for them under these names.
-const PACKAGES: [(&str, &str); 3] = [("duckdb", "2.0.0"), ("perfetto", "0.59.1"), ("protobuf", "7.36.2")];
+/// The Python packages that read Parquet and Perfetto's messages, and a server in Rust; tests look for them under these names.
+const PACKAGES: [(&str, &str); 4] =
+    [("duckdb", "2.0.0"), ("perfetto", "0.59.1"), ("protobuf", "7.36.2"), ("ruff", "0.17.6")];
 
 /// Makes sure that all of them are there.
 pub fn install() -> Result<()> {

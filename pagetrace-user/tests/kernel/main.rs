@@ -41,6 +41,7 @@ mod frames;
 mod asleep;
 
 mod select;
+mod servers;
 
 mod ends;
 

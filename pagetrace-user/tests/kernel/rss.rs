@@ -10,7 +10,7 @@ use crate::recorder::{Recorder, Recording, report, run_command};
 use crate::stage::{Setting, Stage, wait_for};
 
 /// Stops the processes, ends the recording, and compares each with `smaps_rollup`.
-fn close_and_compare(recorder: Recorder, pids: &[u32]) -> Recording {
+pub fn close_and_compare(recorder: Recorder, pids: &[u32]) -> Recording {
     for &pid in pids {
         freeze(pid);
     }
@@ -41,7 +41,7 @@ pub fn compare(recording: &Recording, pid: u32) {
 }
 
 /// A tool of the machine.
-fn tool(name: &str, package: &str) -> PathBuf {
+pub fn tool(name: &str, package: &str) -> PathBuf {
     let mut places: Vec<PathBuf> = ["/usr/bin", "/usr/sbin", "/bin"].map(PathBuf::from).to_vec();
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
         places.extend(versions.map(|version| version.unwrap().path().join("bin")));
