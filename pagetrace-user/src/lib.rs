@@ -31,6 +31,7 @@ pub mod export;
 pub mod html;
 pub mod report;
 pub mod rss;
+pub mod scav;
 
 pub mod doctor;
 

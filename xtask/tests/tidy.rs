@@ -30,6 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("leaks", &["units", "event", "replay", "stacks"]),
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("rss", &["units", "event", "format", "replay", "stacks", "report"]),
+    ("scav", &["units", "event", "format", "replay", "stacks", "report"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"]),
@@ -39,7 +40,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "diff", "leaks", "report", "rss", "dump", "check", "export", "html", "doctor",
+            "stacks", "diff", "leaks", "report", "rss", "scav", "dump", "check", "export", "html", "doctor",
         ],
     ),
 ];

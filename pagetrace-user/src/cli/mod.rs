@@ -21,7 +21,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::cli::export::ExportArgs;
 use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, LeaksArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
-use crate::cli::report::{ReportArgs, RssArgs};
+use crate::cli::report::{ReportArgs, RssArgs, ScavArgs};
 use crate::doctor;
 use crate::failure::{Code, Failure};
 use crate::live;
@@ -100,6 +100,8 @@ enum Command {
     Stacks(StacksArgs),
     /// Say which objects were given and never taken back, and which calls asked for them
     Leaks(LeaksArgs),
+    /// Say what was given back to the kernel, what of it came back, how soon, by whom, and at how many faults
+    Scav(ScavArgs),
     /// Say which calls stand behind more or less memory than before
     Diff(DiffArgs),
     /// Print every event of a trace, one a line
@@ -157,6 +159,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
         Some(Command::Rss(args)) => args.run(),
         Some(Command::Stacks(args)) => args.run(),
         Some(Command::Leaks(args)) => args.run(),
+        Some(Command::Scav(args)) => args.run(),
         Some(Command::Diff(args)) => args.run(),
         Some(Command::Dump(args)) => args.run(),
         Some(Command::Export(args)) => args.run(),

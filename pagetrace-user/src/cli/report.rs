@@ -15,6 +15,7 @@ use crate::format::Trace;
 use crate::replay::{Window, fold_within};
 use crate::report::Report;
 use crate::rss::{By, Rss};
+use crate::scav::Scav;
 
 /// Lines of a list where nothing else is asked for.
 const TOP: usize = 10;
@@ -93,6 +94,29 @@ pub(super) struct RssArgs {
     json: bool,
 }
 
+/// `scav FILE...`
+#[derive(Debug, Args)]
+pub(super) struct ScavArgs {
+    /// Trace files; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// What came back within this time was given back for nothing, and is told apart
+    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "1s")]
+    #[arg(env = "PAGETRACE_WITHIN", hide_env = true)]
+    within: Duration,
+
+    /// Stacks to list
+    #[arg(long, value_name = "N", default_value_t = TOP)]
+    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
+    top: usize,
+
+    /// Print one JSON object for each file, one a line, with every stack
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
 /// What pages are told by, as a word.
 fn by() -> impl TypedValueParser<Value = By> {
     PossibleValuesParser::new(By::ALL.map(|(word, _)| word))
@@ -124,6 +148,17 @@ impl RssArgs {
         each(&self.files, self.json, |path, reader, out| {
             let (rss, outcome) = Rss::of(reader, self.by, window).map_err(Stopped::Read)?;
             out.write_all(if self.json { rss.json() + "\n" } else { rss.text(self.top) }.as_bytes())?;
+            Ok(warn(path, &outcome))
+        })
+    }
+}
+
+impl ScavArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        let within = nanos(self.within);
+        each(&self.files, self.json, |path, reader, out| {
+            let (scav, outcome) = Scav::of(reader, within).map_err(Stopped::Read)?;
+            out.write_all(if self.json { scav.json() + "\n" } else { scav.text(self.top) }.as_bytes())?;
             Ok(warn(path, &outcome))
         })
     }

@@ -201,6 +201,25 @@ impl Resident {
         })
     }
 
+    /// The pages of `range` as runs of neighbours, by rising address.
+    #[must_use]
+    pub fn runs(&self, range: Range) -> Vec<Range> {
+        let mut runs: Vec<Range> = Vec::new();
+        let Some((first, last)) = span(range) else { return runs };
+        for (&index, leaf) in self.leaves.range(first..=last) {
+            let mut left = leaf.present & mask(index, range);
+            while left != 0 {
+                let page = Range::of(address(index, left.trailing_zeros()), PAGE_BYTES);
+                left &= left.wrapping_sub(1);
+                match runs.last_mut() {
+                    Some(run) if run.end == page.start => run.end = page.end,
+                    _ => runs.push(page),
+                }
+            }
+        }
+        runs
+    }
+
     /// How many pages each stretch of [`STRETCH_BYTES`] holds, by rising address; only those that hold any.
     pub fn stretches(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.leaves.iter().map(|(&index, leaf)| (address(index, 0), u64::from(leaf.present.count_ones())))
@@ -315,8 +334,14 @@ mod tests {
         }
         assert_eq!(addresses(&set), [1, 62, 63, 64, 65, 128, 1 << 30]);
         assert_eq!(set.count(Range { start: 62 * PAGE_BYTES, end: 65 * PAGE_BYTES }), Split { anon: 2, file: 1 });
+        let run = Range { start: 62 * PAGE_BYTES, end: 65 * PAGE_BYTES };
+        assert_eq!(set.runs(Range { start: 2 * PAGE_BYTES, end: 65 * PAGE_BYTES }), [run], "across two leaves");
         assert_eq!(set.remove(Range { start: 63 * PAGE_BYTES, end: 65 * PAGE_BYTES }, |_, _| false), Pages(2));
         assert_eq!(addresses(&set), [1, 62, 65, 128, 1 << 30]);
+        assert_eq!(
+            set.runs(Range { start: PAGE_BYTES, end: 129 * PAGE_BYTES }),
+            [(1, 2), (62, 63), (65, 66), (128, 129)].map(|(a, b)| Range { start: a * PAGE_BYTES, end: b * PAGE_BYTES })
+        );
         assert_eq!(set.free(Pfn(1064)), None, "its page is gone");
         assert_eq!(set.free(Pfn(1065)), Some((65 * PAGE_BYTES, page(1065))));
         assert_eq!(set.remove(Range { start: 0, end: u64::MAX }, |addr, _| addr == PAGE_BYTES), Pages(3));

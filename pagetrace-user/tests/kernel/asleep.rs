@@ -7,6 +7,7 @@ use crate::procfs::{range_bytes, rss_bytes};
 use crate::programs::{Target, program, range_said};
 use crate::recorder::{Recorder, report, run_command};
 use crate::rss::compare;
+use crate::scav::scav;
 use crate::stage::{Setting, Stage, wait_for};
 use crate::trace::{Line, Trace};
 
@@ -61,6 +62,9 @@ fn khugepaged_fills_what_was_given_back() {
     assert!(returned[0]["fix"].as_str().unwrap().contains("MADV_NOHUGEPAGE"));
     let giver = returned[0]["given_back_by"].as_array().unwrap();
     assert!(giver.iter().any(|frame| frame["name"] == "main" && frame["line"].as_u64() > Some(0)), "{giver:?}");
+    let scav = scav(&recording);
+    assert_eq!(scav["by"], serde_json::json!({ "khugepaged": grown }), "{scav:#}");
+    assert_eq!((scav["given_bytes"].as_u64(), scav["faults"].as_u64()), (Some(grown), Some(0)), "{scav:#}");
     let collapses = traces[0].of("page", "scan").filter(|line| line.phase.as_deref() == Some("collapse"));
     assert!(collapses.count() as u64 >= BLOCKS, "a collapse for each block");
     for line in by(&traces[0], "khugepaged") {

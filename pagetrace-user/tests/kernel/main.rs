@@ -40,6 +40,7 @@ mod frames;
 
 mod asleep;
 
+mod scav;
 mod select;
 mod servers;
 
