@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::event::{Header, StackId};
 use crate::replay::{Estimate, Live, State};
-use crate::stacks::{Frame, frames_of};
+use crate::stacks::{Frame, frames_of, same_lines};
 use crate::units::{Bytes, Nanos};
 
 /// Parts of a recording, of one length.
@@ -80,8 +80,10 @@ impl Leaks {
         let is_old = |live: &&Live| state.now().since(live.since) >= older_than;
         let mut sums: HashMap<Option<StackId>, Sum> = HashMap::new();
         let mut all = Estimate::default();
+        let lines = same_lines(state, state.objects().live().filter_map(|(_, live)| live.stack));
         for live in state.objects().live().map(|(_, live)| live).filter(is_old) {
-            let sum = sums.entry(live.stack).or_default();
+            let stack = live.stack.map(|stack| lines.get(&stack).copied().unwrap_or(stack));
+            let sum = sums.entry(stack).or_default();
             for estimate in [&mut sum.estimate, &mut all] {
                 estimate.add(live.bytes, period);
             }

@@ -28,6 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stacks", &["units", "event", "names", "format", "replay"]),
     ("diff", &["units", "stacks"]),
     ("leaks", &["units", "event", "replay", "stacks"]),
+    ("frag", &["units", "event", "format", "replay", "stacks"]),
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
@@ -38,7 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "diff", "leaks", "report", "dump", "check", "export", "html", "doctor",
+            "stacks", "diff", "leaks", "frag", "report", "dump", "check", "export", "html", "doctor",
         ],
     ),
 ];

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::export::ExportArgs;
-use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, LeaksArgs, ReportArgs, StacksArgs};
+use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, FragArgs, LeaksArgs, ReportArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
 use crate::doctor;
 use crate::failure::{Code, Failure};
@@ -95,6 +95,8 @@ enum Command {
     Stacks(StacksArgs),
     /// Say which objects were given and never taken back, and which calls asked for them
     Leaks(LeaksArgs),
+    /// Say which objects keep pages resident that are all but empty, and which calls asked for them
+    Frag(FragArgs),
     /// Say which calls stand behind more or less memory than before
     Diff(DiffArgs),
     /// Print every event of a trace, one a line
@@ -151,6 +153,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
         Some(Command::Report(args)) => args.run(),
         Some(Command::Stacks(args)) => args.run(),
         Some(Command::Leaks(args)) => args.run(),
+        Some(Command::Frag(args)) => args.run(),
         Some(Command::Diff(args)) => args.run(),
         Some(Command::Dump(args)) => args.run(),
         Some(Command::Export(args)) => args.run(),

@@ -47,7 +47,8 @@ impl Estimate {
     /// Adds an object of a recording with this period in bytes (0: every object).
     pub fn add(&mut self, bytes: Bytes, period: u64) {
         let size = bytes.0 as f64;
-        let chance = if period == 0 { 1.0 } else { -(-size / period as f64).exp_m1() };
+        // NOTE: no sample is of nothing, but a file may say so.
+        let chance = if period == 0 || bytes.0 == 0 { 1.0 } else { -(-size / period as f64).exp_m1() };
         self.samples = self.samples.saturating_add(1);
         self.objects += 1.0 / chance;
         self.bytes += size / chance;

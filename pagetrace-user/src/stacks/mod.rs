@@ -8,7 +8,7 @@
 mod labels;
 mod text;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 use serde::Serialize;
@@ -26,6 +26,16 @@ use labels::Labels;
 #[must_use]
 pub fn frames_of(state: &State, stack: StackId) -> Vec<Frame> {
     Labels::new(state).only(stack)
+}
+
+/// For each of these stacks the one that stands for all of the same functions, files and lines: a loop that a compiler
+/// unrolled calls from several places. Where no line is known, the places tell stacks apart.
+#[must_use]
+pub fn same_lines(state: &State, stacks: impl Iterator<Item = StackId>) -> HashMap<StackId, StackId> {
+    let mut labels = Labels::new(state);
+    let mut first: HashMap<Vec<usize>, StackId> = HashMap::new();
+    let stacks: BTreeSet<StackId> = stacks.collect();
+    stacks.into_iter().map(|stack| (stack, *first.entry(labels.lines(stack)).or_insert(stack))).collect()
 }
 
 /// What is weighed.

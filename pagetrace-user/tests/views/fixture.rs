@@ -82,7 +82,11 @@ pub fn whole(events: &[Event]) -> Vec<u8> {
 }
 
 pub fn file(events: &[Event], trailer: Option<&Trailer>) -> Vec<u8> {
-    let mut encoder = Encoder::new(&header());
+    file_of(&header(), events, trailer)
+}
+
+pub fn file_of(header: &Header, events: &[Event], trailer: Option<&Trailer>) -> Vec<u8> {
+    let mut encoder = Encoder::new(header);
     let mut bytes = Vec::new();
     for event in events {
         encoder.push(event);

@@ -5,6 +5,7 @@
 mod any_event;
 mod clients;
 mod fixture;
+mod frag;
 mod page;
 mod program;
 mod properties;

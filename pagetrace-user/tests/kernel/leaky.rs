@@ -1,0 +1,116 @@
+//! Of fifty-five places three leak and one scatters what stays: `leaks` and `frag` tell just those first, by source line.
+//!
+//! *Oracle.* The program itself (`leaky.c`, `leaky.rs`), which gives so much in each round, and counts the pages that hold what
+//! it scattered.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::objects::compiled;
+use crate::objects::rust::built;
+use crate::recorder::{BINARY, run, run_command};
+use crate::stacks::file_in;
+use crate::stage::Stage;
+
+/// Bytes of each that leaks, a round.
+const LEAKS: [(&str, u64); 3] = [("plain", 700), ("resized", 900), ("elsewhere", 500)];
+const PAIRS: u64 = 4;
+const SCATTERED_BYTES: u64 = 40;
+const PAGE: u64 = 4096;
+
+/// A program of these, and its source.
+struct Leaky {
+    name: &'static str,
+    program: PathBuf,
+    source: PathBuf,
+}
+
+impl Leaky {
+    fn all() -> [Leaky; 3] {
+        let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name);
+        let c = compiled("cc", &["-O2", "-fomit-frame-pointer"], "leaky.c", "leaky");
+        let cc = compiled("c++", &["-O2", "-fomit-frame-pointer", "-x", "c++"], "leaky.c", "leaky++");
+        let rust = built("leaky.rs", &["-g", "-Cforce-frame-pointers=no"]);
+        [
+            Leaky { name: "C", program: c, source: source("leaky.c") },
+            Leaky { name: "C++", program: cc, source: source("leaky.c") },
+            Leaky { name: "Rust", program: rust, source: source("leaky.rs") },
+        ]
+    }
+
+    /// The number of the line that says so at its end.
+    fn line(&self, mark: &str) -> u64 {
+        let text = std::fs::read_to_string(&self.source).unwrap();
+        text.lines().position(|line| line.ends_with(&format!("// {mark}"))).unwrap() as u64 + 1
+    }
+
+    /// Records it, every event with its stack, and gives the file and what it said: objects and pages.
+    fn recorded(&self, directory: &Path, sample: &str, rounds: u64) -> (PathBuf, [u64; 2]) {
+        let mut command = Command::new(BINARY);
+        command.args(["-q", "--objects", "--sample", sample, "--stack-rate", "1000000", "--ring", "64MiB", "-o"]);
+        let ran = run_command(command.arg(directory).arg("--").arg(&self.program).arg(rounds.to_string()));
+        assert_eq!(ran.code, Some(0), "{} {sample}: {}", self.name, ran.stderr);
+        let said: Vec<u64> = ran.stdout.split_whitespace().skip(1).map(|word| word.parse().unwrap()).collect();
+        (file_in(directory, "pgt").unwrap(), said.try_into().unwrap())
+    }
+
+    /// The line of the program's own source in which a site's objects were asked for.
+    fn line_of(&self, site: &Value) -> u64 {
+        let own =
+            |frame: &&Value| Path::new(frame["file"].as_str().unwrap()).ends_with(self.source.file_name().unwrap());
+        let at = site["frames"].as_array().unwrap().iter().rev().find(own);
+        at.unwrap_or_else(|| panic!("{}: {site}", self.name))["line"].as_u64().unwrap()
+    }
+}
+
+/// What a command says of a file.
+fn told(command: &str, file: &Path) -> Value {
+    let ran = run([command, "--json", &file.display().to_string()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+#[test]
+fn what_leaks_is_told_by_its_line() {
+    let stage = Stage::enter("leaky-leaks");
+    for leaky in Leaky::all() {
+        for (sample, rounds) in [("0", 1000_u64), ("16KiB", 2000)] {
+            let what = format!("{} {sample}", leaky.name);
+            let (file, _) = leaky.recorded(&stage.directory(&what.replace(' ', "-")), sample, rounds);
+            let leaks = told("leaks", &file);
+            let first: Vec<&Value> = leaks["sites"].as_array().unwrap().iter().take(3).collect();
+            for (leak, bytes) in LEAKS {
+                let line = leaky.line(&format!("LEAK {leak}"));
+                let site = first.iter().find(|site| leaky.line_of(site) == line);
+                let site = site.unwrap_or_else(|| panic!("{what} {leak}: {leaks:#}"));
+                let (truth, bytes) = ((rounds * bytes) as f64, site["bytes"].as_f64().unwrap());
+                let error = 4.0 * site["error_bytes"].as_f64().unwrap();
+                assert!((bytes - truth).abs() <= error, "{what} {leak}: {bytes} of {truth} ± {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_keeps_pages_is_told_by_its_line() {
+    let stage = Stage::enter("leaky-frag");
+    let rounds = 600;
+    for leaky in Leaky::all() {
+        let what = leaky.name;
+        let (file, [objects, pages]) = leaky.recorded(&stage.directory(what), "0", rounds);
+        let frag = told("frag", &file);
+        let sites = frag["sites"].as_array().unwrap();
+        let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
+        assert_eq!(leaky.line_of(&sites[0]), leaky.line("FRAG"), "{what}: {frag:#}");
+        let first = ["objects", "bytes", "page_bytes"].map(|key| number(&sites[0], key));
+        assert_eq!(first, [objects, objects * SCATTERED_BYTES, pages * PAGE], "{what}");
+        assert_eq!(objects, rounds * PAIRS, "{what}");
+        assert!(number(&sites[0], "empty_bytes") > 2 * number(&sites[1], "empty_bytes"), "{what}: {frag:#}");
+        let charged: u64 = sites.iter().map(|site| number(site, "empty_bytes")).sum();
+        assert_eq!(charged, number(&frag, "empty_bytes"), "{what}: the charges add up");
+        let parts = ["live_bytes", "beside_bytes", "empty_bytes"].map(|key| number(&frag, key));
+        assert_eq!(parts.iter().sum::<u64>(), number(&frag, "page_bytes"), "{what}: a page adds up");
+    }
+}
