@@ -1,4 +1,8 @@
-//! Which objects were given and never taken back, by the stack that asked for them.
+//! Which objects were given and never taken back, by the stack that asked for them; where no objects were recorded, which runs
+//! of a page heap were.
+//!
+//! *Runs.* Small objects of one size share a run of pages. It stays as long as one of them does, and its stack is that of who
+//! needed a new one: whoever else asks for that size may be the one that leaks. A large object has a run of its own.
 //!
 //! *Order.* A leak gives objects that stay in every part of the recording; a cache that is filled once does so in one, one
 //! that replaces what it holds has only young objects. So stacks stand in the order of the parts in which what stays was
@@ -11,8 +15,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::event::{Header, StackId};
-use crate::replay::{Estimate, Live, State};
+use crate::event::{Header, Layer, StackId};
+use crate::replay::{Estimate, HeapPage, State};
 use crate::stacks::{Frame, frames_of, same_lines};
 use crate::units::{Bytes, Nanos};
 
@@ -21,7 +25,17 @@ const PARTS: u64 = 8;
 /// Frames of one stack that are shown.
 const MOST_FRAMES: usize = 24;
 
-/// What stays of one stack's objects.
+/// What is given and taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// An object of an allocator.
+    Object,
+    /// A run of a page heap.
+    Run,
+}
+
+/// What stays of one stack's objects, or of its runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Site {
     pub bytes: u64,
@@ -36,7 +50,7 @@ pub struct Site {
     /// When the first and the last of them were given, ns since the recording began.
     pub first_ns: u64,
     pub last_ns: u64,
-    /// What it was asked for by: `malloc`.
+    /// What it was asked for by: `malloc`; of a run, what for: `objects`, `stacks`, `other`.
     pub call: &'static str,
     /// The outermost first; empty where no stack was recorded.
     pub frames: Vec<Frame>,
@@ -45,6 +59,8 @@ pub struct Site {
 /// All that stays.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Leaks {
+    /// What sites call objects.
+    pub unit: Unit,
     /// Of objects that were given at least `older_than_ns` before the end.
     pub bytes: u64,
     pub error_bytes: u64,
@@ -70,6 +86,15 @@ struct Sum {
     call: &'static str,
 }
 
+/// What is there still.
+struct Given {
+    bytes: Bytes,
+    since: Nanos,
+    stack: Option<StackId>,
+    call: &'static str,
+    is_uncertain: bool,
+}
+
 impl Leaks {
     /// What lives at the end of the trace, and was given at least so long before.
     #[must_use]
@@ -77,22 +102,24 @@ impl Leaks {
         let from = state.tally().first.unwrap_or_default();
         let recorded = state.now().since(from);
         let period = header.object_period_bytes.unwrap_or(0);
-        let is_old = |live: &&Live| state.now().since(live.since) >= older_than;
+        let unit =
+            if header.object_period_bytes.is_none() && !state.heap().is_empty() { Unit::Run } else { Unit::Object };
+        let given = || if unit == Unit::Run { runs(state) } else { objects(state) };
+        let lines = same_lines(state, given().filter_map(|given| given.stack));
         let mut sums: HashMap<Option<StackId>, Sum> = HashMap::new();
         let mut all = Estimate::default();
-        let lines = same_lines(state, state.objects().live().filter_map(|(_, live)| live.stack));
-        for live in state.objects().live().map(|(_, live)| live).filter(is_old) {
-            let stack = live.stack.map(|stack| lines.get(&stack).copied().unwrap_or(stack));
+        for given in given().filter(|given| state.now().since(given.since) >= older_than) {
+            let stack = given.stack.map(|stack| lines.get(&stack).copied().unwrap_or(stack));
             let sum = sums.entry(stack).or_default();
             for estimate in [&mut sum.estimate, &mut all] {
-                estimate.add(live.bytes, period);
+                estimate.add(given.bytes, period);
             }
-            sum.uncertain += u64::from(state.objects().is_uncertain(live));
-            let part = live.since.since(from).0.saturating_mul(PARTS).checked_div(recorded.0).unwrap_or(0);
+            sum.uncertain += u64::from(given.is_uncertain);
+            let part = given.since.since(from).0.saturating_mul(PARTS).checked_div(recorded.0).unwrap_or(0);
             sum.parts |= 1 << part.min(PARTS - 1);
-            sum.first = Some(sum.first.map_or(live.since, |first| first.min(live.since)));
-            sum.last = sum.last.max(live.since);
-            sum.call = live.who.call.word();
+            sum.first = Some(sum.first.map_or(given.since, |first| first.min(given.since)));
+            sum.last = sum.last.max(given.since);
+            sum.call = given.call;
         }
         let without_stack = sums.get(&None).map_or(0, |sum| sum.estimate.samples);
         let mut sites: Vec<Site> = sums
@@ -112,6 +139,7 @@ impl Leaks {
             .collect();
         sites.sort_by(|a, b| (b.parts, b.bytes).cmp(&(a.parts, a.bytes)).then_with(|| a.frames.cmp(&b.frames)));
         Leaks {
+            unit,
             bytes: all.bytes.round() as u64,
             error_bytes: all.error().round() as u64,
             objects: all.objects.round() as u64,
@@ -135,7 +163,7 @@ impl Leaks {
     #[must_use]
     pub fn text(&self, top: usize) -> String {
         let mut out = String::new();
-        if self.period_bytes.is_none() {
+        if self.unit == Unit::Object && self.period_bytes.is_none() {
             out.push_str("no objects were recorded: pagetrace-user --objects records them\n");
             return out;
         }
@@ -143,21 +171,28 @@ impl Leaks {
         // SANITY: writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "Never taken back: {bytes} in {} objects, given {} or longer before the end of {:.3} s",
+            "Never taken back: {bytes} in {} {}, given {} or longer before the end of {:.3} s",
             self.objects,
+            if self.unit == Unit::Run { "runs of the page heap" } else { "objects" },
             age(self.older_than_ns),
             Nanos(self.recorded_ns).as_secs_f64()
         );
+        let what = if self.unit == Unit::Run { "runs" } else { "objects" };
+        if self.unit == Unit::Run {
+            out.push_str(
+                "small objects of one size share a run: its stack is that of who needed a new one, and another may leak\n",
+            );
+        }
         if self.without_stack > 0 {
-            let _ =
-                writeln!(out, "{} recorded objects have no stack (--stack-rate when recording)", self.without_stack);
+            let _ = writeln!(out, "{} recorded {what} have no stack (--stack-rate when recording)", self.without_stack);
         }
         for site in self.sites.iter().take(top) {
             let _ = writeln!(
                 out,
-                "\n{} in {} objects of {}, given in {} of {} parts of the recording, from +{:.3} s to +{:.3} s",
+                "\n{} in {} {what} {} {}, given in {} of {} parts of the recording, from +{:.3} s to +{:.3} s",
                 weight(site.bytes, site.error_bytes),
                 site.objects,
+                if self.unit == Unit::Run { "for" } else { "of" },
                 site.call,
                 site.parts,
                 self.parts,
@@ -179,6 +214,32 @@ impl Leaks {
         }
         out
     }
+}
+
+fn objects(state: &State) -> Box<dyn Iterator<Item = Given> + '_> {
+    let objects = state.objects();
+    Box::new(objects.live().map(|(_, live)| Given {
+        bytes: live.bytes,
+        since: live.since,
+        stack: live.stack,
+        call: live.who.call.word(),
+        is_uncertain: objects.is_uncertain(live),
+    }))
+}
+
+/// Runs that were handed out while the heap was recorded, and that a later reading of it did not find free.
+fn runs(state: &State) -> Box<dyn Iterator<Item = Given> + '_> {
+    let gap = state.tally().gaps.iter().filter(|gap| gap.layer == Layer::Heap).map(|gap| gap.to).max();
+    Box::new(state.stacks().handed_out().filter_map(move |(range, given)| {
+        let page = state.heap().page(range.start)?;
+        matches!(page, HeapPage::Objects | HeapPage::Stacks | HeapPage::Other).then(|| Given {
+            bytes: range.bytes(),
+            since: given.at,
+            stack: given.stack,
+            call: page.word(),
+            is_uncertain: gap.is_some_and(|gap| given.at <= gap),
+        })
+    }))
 }
 
 fn weight(bytes: u64, error: u64) -> String {

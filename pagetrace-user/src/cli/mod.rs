@@ -93,7 +93,7 @@ enum Command {
     Report(ReportArgs),
     /// Say which calls stand behind the resident memory, or behind its page faults
     Stacks(StacksArgs),
-    /// Say which objects were given and never taken back, and which calls asked for them
+    /// Say which objects, or runs of a page heap, were given and never taken back, and which calls asked for them
     Leaks(LeaksArgs),
     /// Say which objects keep pages resident that are all but empty, and which calls asked for them
     Frag(FragArgs),

@@ -128,7 +128,7 @@ pub(super) struct StacksArgs {
 /// `leaks FILE...`
 #[derive(Debug, Args)]
 pub(super) struct LeaksArgs {
-    /// Trace files of recordings with --objects; - is stdin
+    /// Trace files of recordings with --objects, or of a page heap; - is stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 

@@ -44,7 +44,7 @@ pub use movers::{Base, RangeMove, Snapshot, TaskMove};
 pub use objects::{Estimate, Live, Objects};
 pub use reading::{Closed, Correction};
 pub use returned::Returned;
-pub use stacks::{Given, Node, Stacks, Told};
+pub use stacks::{Given, HandedOut, Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
 
 use anomaly::note;

@@ -234,7 +234,8 @@ fn weights_of_objects(header: &Header, state: &State) -> Weights {
 fn weights_of_heap(state: &State) -> Weights {
     let mut weights = Weights::new();
     let mut known = 0_u64;
-    for (range, stack) in state.stacks().handed_out() {
+    let handed_out = state.stacks().handed_out();
+    for (range, stack) in handed_out.filter_map(|(range, given)| Some((range, given.stack?))) {
         let weight = weights.entry(vec![Part::Stack(stack)]).or_default();
         *weight = weight.saturating_add(range.bytes().0);
         known = known.saturating_add(range.bytes().0);

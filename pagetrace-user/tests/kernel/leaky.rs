@@ -1,6 +1,6 @@
 //! Of fifty-five places three leak and one scatters what stays: `leaks` and `frag` tell just those first, by source line.
 //!
-//! *Oracle.* The program itself (`leaky.c`, `leaky.rs`), which gives so much in each round, and counts the pages that hold what
+//! *Oracle.* The program itself (`leaky.c`, `leaky.rs`, `leaky.go`), which gives so much in each round, and counts the pages that hold what
 //! it scattered.
 
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use crate::objects::rust::built;
 use crate::recorder::{BINARY, run, run_command};
 use crate::stacks::file_in;
 use crate::stage::Stage;
+use crate::toolchain::{PLAIN, build_file};
 
 /// Bytes of each that leaks, a round.
 const LEAKS: [(&str, u64); 3] = [("plain", 700), ("resized", 900), ("elsewhere", 500)];
@@ -27,9 +28,12 @@ struct Leaky {
     source: PathBuf,
 }
 
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name)
+}
+
 impl Leaky {
     fn all() -> [Leaky; 3] {
-        let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name);
         let c = compiled("cc", &["-O2", "-fomit-frame-pointer"], "leaky.c", "leaky");
         let cc = compiled("c++", &["-O2", "-fomit-frame-pointer", "-x", "c++"], "leaky.c", "leaky++");
         let rust = built("leaky.rs", &["-g", "-Cforce-frame-pointers=no"]);
@@ -89,6 +93,49 @@ fn what_leaks_is_told_by_its_line() {
                 let error = 4.0 * site["error_bytes"].as_f64().unwrap();
                 assert!((bytes - truth).abs() <= error, "{what} {leak}: {bytes} of {truth} ± {error}");
             }
+        }
+    }
+}
+
+/// Of a Go program whole runs of pages are told, and by them its leaks all the same; stripped, by their functions.
+#[test]
+fn what_leaks_in_go_is_told_by_its_line() {
+    let stage = Stage::enter("leaky-go");
+    let source = source("leaky.go");
+    let rounds = 300;
+    for (version, stripped) in [("1.19.8", false), ("1.23.9", true), ("1.24.11", false), ("1.27.3", true)] {
+        let what = format!("{version}-{stripped}");
+        let program = build_file(version, &source, PLAIN, stripped, "");
+        let directory = stage.directory(&what);
+        let mut command = Command::new(BINARY);
+        command.args(["-q", "--stack-rate", "1000000", "--ring", "64MiB", "-o"]).arg(&directory).arg("--");
+        command.arg(&program).args([&rounds.to_string(), "now"]).arg(stage.join("said"));
+        let ran = run_command(&mut command);
+        assert_eq!(ran.code, Some(0), "{what}: {}", ran.stderr);
+        let leaks = told("leaks", &file_in(&directory, "pgt").unwrap());
+        assert_eq!(leaks["unit"], "run", "{what}");
+        let first: Vec<&Value> = leaks["sites"].as_array().unwrap().iter().take(3).collect();
+        let leaky = Leaky { name: "Go", program, source: source.clone() };
+        // The sizes that these are rounded to, and how many objects lie in a run of them (runtime/sizeclasses.go).
+        for (leak, function, size, run, slots) in [
+            ("plain", "main.leakPlain", 6144, 24576, 4),
+            ("resized", "main.leakResized", 9472, 57344, 6),
+            ("elsewhere", "main.leakElsewhere", 6912, 49152, 7),
+        ] {
+            let own = |frame: &Value| frame["name"] == function;
+            let site = first.iter().find(|site| site["frames"].as_array().unwrap().iter().any(own));
+            let site = site.unwrap_or_else(|| panic!("{what} {leak}: {leaks:#}"));
+            if !stripped {
+                assert_eq!(leaky.line_of(site), leaky.line(&format!("LEAK {leak}")), "{what} {leak}");
+            }
+            let (bytes, runs) = (site["bytes"].as_u64().unwrap(), site["objects"].as_u64().unwrap());
+            assert_eq!(bytes, runs * run, "{what} {leak}: {site}");
+            // Each P has a run of its own that is not full yet, and so has what moved from one P to another.
+            let least = u64::div_ceil(rounds, slots);
+            assert!(
+                (least..=least + 8).contains(&runs),
+                "{what} {leak} of {size} bytes: {runs} runs, at least {least}"
+            );
         }
     }
 }
