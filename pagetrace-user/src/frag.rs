@@ -5,6 +5,8 @@
 //! is empty. A dense place has hardly anything empty; a few survivors on many pages have little else.
 //! *To whom.* What is empty in a page is charged in equal parts to the stacks that its objects were given to, however many
 //! objects each has there: it goes away only when the last of them goes. So the charges add up to what is empty.
+//! *Runs.* Of a Go heap, where no objects are recorded, each run that holds objects is charged to the stack that it was handed out
+//! to. Small objects of one size share a run: its stack is that of who needed a new one.
 //! *When.* At the end of the trace, or just before the end of the process.
 //!
 //! *Units.* Bytes; pages of 4096 bytes. Where objects were sampled, what else lies on a page is not known: then only the
@@ -12,6 +14,7 @@
 
 mod allocators;
 mod pages;
+mod runs;
 mod text;
 
 use std::cmp::Reverse;
@@ -24,18 +27,19 @@ use crate::format::{Outcome, Trace};
 use crate::replay::State;
 use crate::replay::mappings::Mappings;
 use crate::replay::resident::Outline;
-use crate::stacks::{Frame, frames_of};
+use crate::stacks::{Frame, Unit, frames_of};
 use crate::units::Nanos;
 
 pub use allocators::Allocator;
 use pages::Held;
+pub use runs::Size;
 
 /// What one stack's objects keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Site {
     /// Its part of what is empty.
     pub empty_bytes: u64,
-    /// Pages that hold one of its objects, and those of them that hold nothing else.
+    /// Pages that hold one of its objects, and those of them that hold nothing else; of runs, all in both.
     pub page_bytes: u64,
     pub alone_bytes: u64,
     pub objects: u64,
@@ -44,7 +48,7 @@ pub struct Site {
     /// When the first and the last of them were given, ns since the recording began.
     pub first_ns: u64,
     pub last_ns: u64,
-    /// What they were asked for by: `malloc`.
+    /// What they were asked for by: `malloc`; of runs what for: `objects`.
     pub call: &'static str,
     /// The outermost first; empty where no stack was recorded.
     pub frames: Vec<Frame>,
@@ -53,6 +57,8 @@ pub struct Site {
 /// What live objects keep.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Frag {
+    /// Whether objects are told, or what runs of a page heap hold.
+    pub unit: Unit,
     /// Bytes between two samples, 0 for every object; absent: objects were not recorded.
     pub period_bytes: Option<u64>,
     /// From when on objects were recorded, ns since the recording began; absent: from the program's first call on.
@@ -70,6 +76,8 @@ pub struct Frag {
     pub objects: u64,
     pub uncertain: u64,
     pub allocators: Vec<Allocator>,
+    /// Of runs, by the size of their objects, what has most that is empty first.
+    pub sizes: Vec<Size>,
     /// The greatest part of what is empty first.
     pub sites: Vec<Site>,
 }
@@ -112,7 +120,11 @@ impl Moment {
 impl Frag {
     /// Names come later in a trace than what they name: `state` is that of all of it.
     fn new(header: &Header, state: &State, moment: &Moment, older_than: Nanos) -> Frag {
-        let held = Held::of(header, state, moment, older_than);
+        let unit = Unit::of(header, state);
+        let held = match unit {
+            Unit::Run => Held::of_runs(state, older_than),
+            Unit::Object => Held::of(header, state, moment, older_than),
+        };
         let from = state.tally().first.unwrap_or_default();
         let mut sites: Vec<Site> = held
             .sites
@@ -134,6 +146,7 @@ impl Frag {
             (key(a), &a.frames, a.first_ns).cmp(&(key(b), &b.frames, b.first_ns))
         });
         Frag {
+            unit,
             period_bytes: header.object_period_bytes,
             since_ns: state.objects().since().map(|since| since.since(from).0),
             older_than_ns: older_than.0,
@@ -145,6 +158,7 @@ impl Frag {
             objects: held.objects,
             uncertain: held.uncertain,
             allocators: held.allocators,
+            sizes: held.sizes,
             sites,
         }
     }

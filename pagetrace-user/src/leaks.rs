@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::event::{Header, Layer, StackId};
 use crate::replay::{Estimate, HeapPage, State};
+pub use crate::stacks::Unit;
 use crate::stacks::{Frame, frames_of, same_lines};
 use crate::units::{Bytes, Nanos};
 
@@ -24,16 +25,6 @@ use crate::units::{Bytes, Nanos};
 const PARTS: u64 = 8;
 /// Frames of one stack that are shown.
 const MOST_FRAMES: usize = 24;
-
-/// What is given and taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unit {
-    /// An object of an allocator.
-    Object,
-    /// A run of a page heap.
-    Run,
-}
 
 /// What stays of one stack's objects, or of its runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::allocators::{Allocator, Allocators};
-use super::{Moment, room_beside};
+use super::{Moment, Size, room_beside};
 use crate::event::{Header, StackId};
 use crate::replay::resident::Outline;
 use crate::replay::{Live, State};
@@ -47,6 +47,7 @@ pub(super) struct Held {
     pub young_bytes: u64,
     pub objects: u64,
     pub uncertain: u64,
+    pub sizes: Vec<Size>,
 }
 
 /// A live object in its place.

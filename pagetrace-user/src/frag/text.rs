@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use super::{Allocator, Frag, Site};
+use super::{Allocator, Frag, Site, Size};
+use crate::stacks::Unit;
 use crate::units::{Bytes, Nanos};
 
 /// Frames of one stack that are shown.
@@ -19,9 +20,31 @@ impl Frag {
     }
 
     fn write(&self, top: usize, out: &mut String) -> fmt::Result {
-        let Some(period) = self.period_bytes else {
-            return writeln!(out, "no objects were recorded: pagetrace-user --objects --sample 0 records them");
-        };
+        match self.unit {
+            Unit::Run => self.runs(top, out)?,
+            Unit::Object => match self.period_bytes {
+                Some(period) => self.objects(period, out)?,
+                None => {
+                    return writeln!(out, "no objects were recorded: pagetrace-user --objects --sample 0 records them");
+                }
+            },
+        }
+        let sites: Vec<&Site> = self.sites.iter().filter(|site| site.empty_bytes > 0).collect();
+        if let Some((count, bytes)) = self.foremost() {
+            let stacks = if count == 1 { "first stack keeps".to_owned() } else { format!("first {count} stacks keep") };
+            writeln!(out, "\nThe {stacks} {} of the {} that are empty", Bytes(bytes), Bytes(self.empty_bytes))?;
+        }
+        if self.young_bytes > 0 {
+            writeln!(out, "{} of it are too young to be charged", Bytes(self.young_bytes))?;
+        }
+        sites.iter().take(top).try_for_each(|site| self.site(site, out))?;
+        if sites.len() > top {
+            writeln!(out, "\nand {} more stacks (--top)", sites.len() - top)?;
+        }
+        Ok(())
+    }
+
+    fn objects(&self, period: u64, out: &mut String) -> fmt::Result {
         if period == 0 {
             let [pages, live, beside, empty] =
                 [self.page_bytes, self.live_bytes, self.beside_bytes, self.empty_bytes].map(Bytes);
@@ -45,20 +68,28 @@ impl Frag {
         if self.uncertain > 0 {
             writeln!(out, "{} of {} objects may have been taken back in a gap", self.uncertain, self.objects)?;
         }
-        for allocator in &self.allocators {
-            self.allocator(allocator, out)?;
+        self.allocators.iter().try_for_each(|allocator| self.allocator(allocator, out))
+    }
+
+    fn runs(&self, top: usize, out: &mut String) -> fmt::Result {
+        if self.sizes.is_empty() {
+            return writeln!(
+                out,
+                "what the runs of the page heap hold is not known: of a Go program it is read when the recording ends, while the \
+                 program is there still"
+            );
         }
-        let sites: Vec<&Site> = self.sites.iter().filter(|site| site.empty_bytes > 0).collect();
-        if let Some((count, bytes)) = self.foremost() {
-            let stacks = if count == 1 { "first stack keeps".to_owned() } else { format!("first {count} stacks keep") };
-            writeln!(out, "\nThe {stacks} {} of the {} that are empty", Bytes(bytes), Bytes(self.empty_bytes))?;
-        }
-        if self.young_bytes > 0 {
-            writeln!(out, "{} lie between objects that are too young", Bytes(self.young_bytes))?;
-        }
-        sites.iter().take(top).try_for_each(|site| site.write(out))?;
-        if sites.len() > top {
-            writeln!(out, "\nand {} more stacks (--top)", sites.len() - top)?;
+        let [runs, live, empty] = [self.page_bytes, self.live_bytes, self.empty_bytes].map(Bytes);
+        writeln!(out, "Runs of the page heap that hold objects: {runs}")?;
+        writeln!(out, "of that {live} in {} objects, empty {empty}", self.objects)?;
+        writeln!(out, "small objects of one size share a run: its stack is that of who needed a new one")?;
+        for size in self.sizes.iter().filter(|size| size.empty_bytes > 0).take(top) {
+            let [run, empty] = [size.run_bytes, size.empty_bytes].map(Bytes);
+            let Size { object_bytes, objects, room, runs, .. } = *size;
+            writeln!(
+                out,
+                "objects of {object_bytes} B: {objects} where there is room for {room}, {empty} empty of {run} in {runs} runs"
+            )?;
         }
         Ok(())
     }
@@ -89,21 +120,25 @@ impl Frag {
         let without = Bytes(allocator.resident_bytes.saturating_sub(allocator.page_bytes));
         writeln!(out, ", of that {} empty beside objects, {without} on pages without any", Bytes(allocator.empty_bytes))
     }
-}
 
-impl Site {
-    fn write(&self, out: &mut String) -> fmt::Result {
-        let [empty, pages, alone, bytes] = [self.empty_bytes, self.page_bytes, self.alone_bytes, self.bytes].map(Bytes);
-        let [first, last] = [self.first_ns, self.last_ns].map(|ns| Nanos(ns).as_secs_f64());
-        writeln!(
-            out,
-            "\n{empty} empty in {pages} that {bytes} in {} objects of {} keep, {alone} of it alone, given from +{first:.3} s to \
-             +{last:.3} s",
-            self.objects, self.call
-        )?;
-        if self.frames.is_empty() {
-            writeln!(out, "    [no stack was recorded: --stack-rate bounds how many are]")?;
+    fn site(&self, site: &Site, out: &mut String) -> fmt::Result {
+        let [empty, pages, alone, bytes] = [site.empty_bytes, site.page_bytes, site.alone_bytes, site.bytes].map(Bytes);
+        let [first, last] = [site.first_ns, site.last_ns].map(|ns| Nanos(ns).as_secs_f64());
+        let (objects, call) = (site.objects, site.call);
+        write!(out, "\n{empty} empty in {pages} that {bytes} in {objects} ")?;
+        match self.unit {
+            Unit::Run => writeln!(out, "{call} keep, handed out from +{first:.3} s to +{last:.3} s")?,
+            Unit::Object => {
+                writeln!(out, "objects of {call} keep, {alone} of it alone, given from +{first:.3} s to +{last:.3} s")?
+            }
         }
-        self.frames.iter().rev().take(MOST_FRAMES).try_for_each(|frame| writeln!(out, "    {frame}"))
+        if site.frames.is_empty() {
+            let why = match self.unit {
+                Unit::Run => "handed out before the recording, or no stack was recorded",
+                Unit::Object => "no stack was recorded: --stack-rate bounds how many are",
+            };
+            writeln!(out, "    [{why}]")?;
+        }
+        site.frames.iter().rev().take(MOST_FRAMES).try_for_each(|frame| writeln!(out, "    {frame}"))
     }
 }

@@ -214,6 +214,7 @@ impl State {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.heap.row(event.ts, (addr, pages, state), odd);
             }
+            Body::SpanUse(used) => self.heap.holds(*used),
             Body::Object(object) => {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.objects.apply(event.ts, event.tid, object, odd);

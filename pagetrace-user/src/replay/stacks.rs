@@ -224,6 +224,12 @@ impl Stacks {
         self.handed_out.iter().map(|(range, given)| (Range { start: range.start, end: range.end }, *given))
     }
 
+    /// The run of a page heap at an address, if it was handed out while it was recorded.
+    #[must_use]
+    pub fn handed_out_at(&self, addr: u64) -> Option<HandedOut> {
+        self.handed_out.get(&addr).copied()
+    }
+
     /// How often each stack faulted.
     pub fn by_fault(&self) -> impl Iterator<Item = (StackId, u64)> {
         self.by_fault.iter().map(|(id, count)| (*id, *count))

@@ -38,6 +38,24 @@ pub fn same_lines(state: &State, stacks: impl Iterator<Item = StackId>) -> HashM
     stacks.into_iter().map(|stack| (stack, *first.entry(labels.lines(stack)).or_insert(stack))).collect()
 }
 
+/// What is given and taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// An object of an allocator.
+    Object,
+    /// A run of a page heap.
+    Run,
+}
+
+impl Unit {
+    /// What a trace tells of: objects, if they were recorded.
+    #[must_use]
+    pub fn of(header: &Header, state: &State) -> Unit {
+        if header.object_period_bytes.is_none() && !state.heap().is_empty() { Unit::Run } else { Unit::Object }
+    }
+}
+
 /// What is weighed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Of {

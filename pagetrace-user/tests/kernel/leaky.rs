@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::objects::compiled;
 use crate::objects::rust::built;
-use crate::recorder::{BINARY, run, run_command};
+use crate::programs::Target;
+use crate::recorder::{BINARY, Recorder, run, run_command};
 use crate::stacks::file_in;
 use crate::stage::Stage;
-use crate::toolchain::{PLAIN, build_file};
+use crate::toolchain::{PLAIN, VERSIONS, build_file};
 
 /// Bytes of each that leaks, a round.
 const LEAKS: [(&str, u64); 3] = [("plain", 700), ("resized", 900), ("elsewhere", 500)];
@@ -137,6 +138,52 @@ fn what_leaks_in_go_is_told_by_its_line() {
                 "{what} {leak} of {size} bytes: {runs} runs, at least {least}"
             );
         }
+    }
+}
+
+/// What each run of a Go heap holds is what the runtime says of each size, to the object and to the byte.
+#[test]
+fn what_keeps_runs_in_go_is_told_by_its_line() {
+    let stage = Stage::enter("leaky-go-frag");
+    let source = source("leaky.go");
+    for (index, version) in VERSIONS.iter().enumerate() {
+        let stripped = index % 2 == 1;
+        let what = format!("{version}, stripped: {stripped}");
+        let program = build_file(version, &source, PLAIN, stripped, "");
+        let said = stage.join("said");
+        let mut target = Target::run(Command::new(&program).args(["200", "wait"]).arg(&said)).ready();
+        let recorder = Recorder::of_pid(&stage.directory(version), target.pid());
+        target.act();
+        let recording = recorder.interrupt();
+        target.go();
+        target.finish();
+        let frag = told("frag", &recording.file());
+        assert_eq!(frag["unit"], "run", "{what}");
+        let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
+        let text = std::fs::read_to_string(&said).unwrap();
+        let figures = text.lines().map(|line| line.split_once(' ').unwrap());
+        let figures: Vec<(u64, u64)> = figures.map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).collect();
+        let books: Vec<&[(u64, u64)]> = figures.split_inclusive(|(size, _)| *size == 0).collect();
+        let sizes = frag["sizes"].as_array().unwrap();
+        let ours = |size: u64| match size {
+            0 => number(&frag, "empty_bytes"),
+            _ => {
+                sizes.iter().find(|line| number(line, "object_bytes") == size).map_or(0, |line| number(line, "objects"))
+            }
+        };
+        // The one before the recording ended, or the one after it, if the runtime itself made something in between.
+        let is_said = |book: &&[(u64, u64)]| book.iter().all(|(size, count)| ours(*size) == *count);
+        assert!(books.len() == 2 && books.iter().any(is_said), "{what}: {figures:?} {frag:#}");
+        assert!(figures.iter().any(|(size, objects)| (*size, *objects) == (1536, 200)), "{what}: {figures:?}");
+        let first = &frag["sites"][0];
+        let own = |frame: &Value| frame["name"] == "main.scatter";
+        assert!(first["frames"].as_array().unwrap().iter().any(own), "{what}: {frag:#}");
+        if !stripped {
+            let leaky = Leaky { name: "Go", program, source: source.clone() };
+            assert_eq!(leaky.line_of(first), leaky.line("FRAG"), "{what}");
+        }
+        assert_eq!([number(first, "objects"), number(first, "bytes")], [200, 200 * 1536], "{what}");
+        assert!(number(first, "empty_bytes") > 2 * number(&frag["sites"][1], "empty_bytes"), "{what}: {frag:#}");
     }
 }
 

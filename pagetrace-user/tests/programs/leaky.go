@@ -5,12 +5,12 @@
 // usage: leaky ROUNDS now|wait FILE
 //
 // When all is done and what nobody holds is collected, it writes into FILE what the runtime's own books say: a line "BYTES
-// OBJECTS" for each size of small objects, a line "0 BYTES" of what is in use and holds no object (HeapInuse - HeapAlloc).
-// "wait": then prints "ready", and ends after one byte on stdin.
+// OBJECTS" for each size of small objects, then a line "0 BYTES" of what is in use and holds no object (HeapInuse -
+// HeapAlloc). "wait": it prints "ready" and begins after one byte on stdin; then prints "done", and after a second byte writes
+// the same again and ends.
 package main
 
 import (
-	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -144,7 +144,13 @@ func main() {
 	check(err)
 	file, err := os.Create(os.Args[3])
 	check(err)
-	ready := []byte("ready\n")
+	await := func(said string) {
+		if os.Args[2] == "wait" {
+			os.Stdout.WriteString(said)
+			os.Stdin.Read(line[:1])
+		}
+	}
+	await("ready\n")
 	done := make(chan []byte)
 	for at := 0; at < rounds*pairs; at++ {
 		batch = append(batch, scatter())
@@ -160,14 +166,11 @@ func main() {
 		time.Sleep(time.Millisecond)
 	}
 	batch = nil
-	fmt.Fprintln(os.Stderr, "scattered", len(scattered))
 	debug.SetGCPercent(-1)
 	runtime.GC()
 	runtime.GC()
 	tell(file)
-	if os.Args[2] == "wait" {
-		os.Stdout.Write(ready)
-		os.Stdin.Read(line[:1])
-	}
+	await("done\n")
+	tell(file)
 	runtime.KeepAlive(scattered)
 }

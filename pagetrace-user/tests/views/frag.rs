@@ -1,11 +1,12 @@
 //! What objects keep, over traces made by hand.
 
 use pagetrace_user::event::{
-    Body, Call, Event, Header, LibraryId, Object, ObjectAct, ObjectCall, StackId, StackOf, Start, Who,
+    Body, Call, Event, Header, HeapAct, HeapRun, HeapState, LibraryId, Object, ObjectAct, ObjectCall, Place, Span,
+    SpanKind, SpanUse, StackId, StackOf, Start, Who, Why,
 };
 use pagetrace_user::format::Reader;
 use pagetrace_user::frag::{Frag, measure};
-use pagetrace_user::units::{Bytes, Nanos, Pid};
+use pagetrace_user::units::{Bytes, HeapPages, Nanos, Pid};
 
 use crate::fixture::{self, Script, frame, pages};
 
@@ -22,7 +23,7 @@ fn trace() -> Vec<Event> {
         script.own(Body::Library { id, whole: true, name: name.to_owned(), path: String::new() });
     }
     for place in 0..3 {
-        script.own(Body::StackNode { parent: None, place: pagetrace_user::event::Place::Address(0x100 + place) });
+        script.own(Body::StackNode { parent: None, place: Place::Address(0x100 + place) });
     }
     let (began, call) = (script.began(), Call::Mmap);
     let range = pages(HEAP, 6);
@@ -101,4 +102,51 @@ fn young_objects_samples_and_the_end() {
     assert_eq!((sampled.sites.len(), sampled.page_bytes, sampled.allocators[0].resident_bytes), (0, 0, 5 * PAGE));
     assert!(sampled.allocators[0].live_bytes > all.allocators[0].live_bytes);
     insta::assert_snapshot!(sampled.text(2) + "\n" + &measured(&events, None, Nanos(0)).text(2));
+}
+
+/// Runs of a page heap: one of before the recording, two of the first stack, one of the second; one more that was taken back after
+/// it was looked at, and one that was looked at before it was handed out anew.
+#[test]
+fn what_is_empty_in_runs_is_charged_to_whom_they_were_handed_out_to() {
+    const HEAP_PAGE: u64 = 8192;
+    let mut script = Script::default();
+    script.main(Body::Start { how: Start::Running, parent: Pid(1) });
+    script.own(Body::HeapReading { why: Why::Start });
+    script.own(Body::BaselineHeap { addr: HEAP, pages: HeapPages(1), state: HeapState::Heap });
+    for place in 0..2 {
+        script.own(Body::StackNode { parent: None, place: Place::Address(0x100 + place) });
+    }
+    let run = |act, page: u64, pages| {
+        let span = Some(Span { kind: SpanKind::Heap, class: 0 });
+        let (addr, pages) = (HEAP + page * HEAP_PAGE, HeapPages(pages));
+        Body::Heap(HeapRun { act, addr, pages, p: Some(0), goid: None, span })
+    };
+    for (page, pages, stack) in [(10, 1, 0), (11, 1, 0), (20, 3, 1), (30, 1, 1), (40, 1, 1)] {
+        script.main(run(HeapAct::Alloc, page, pages));
+        script.main(Body::Stack { of: StackOf::Heap, id: StackId(stack) });
+    }
+    let uses =
+        [(0, 1, 16, 512), (10, 1, 3000, 1), (11, 1, 3000, 2), (20, 3, 24576, 1), (30, 1, 1024, 4), (40, 1, 1024, 4)];
+    for (page, pages, object_bytes, objects) in uses {
+        let (addr, pages) = (HEAP + page * HEAP_PAGE, HeapPages(pages));
+        script.own(Body::SpanUse(SpanUse { addr, pages, object_bytes, objects }));
+    }
+    script.main(run(HeapAct::Free, 30, 1));
+    script.main(run(HeapAct::Free, 40, 1));
+    script.main(run(HeapAct::Alloc, 40, 1));
+    let frag = measured(&script.events, None, Nanos(0));
+    assert_eq!((frag.page_bytes, frag.live_bytes, frag.objects), (6 * HEAP_PAGE, 8192 + 9000 + 24576, 516));
+    assert_eq!(frag.empty_bytes, frag.page_bytes - frag.live_bytes);
+    let told: Vec<(u64, u64, u64)> =
+        frag.sites.iter().map(|site| (site.empty_bytes, site.page_bytes, site.objects)).collect();
+    assert_eq!(told, [(2 * 8192 - 9000, 2 * 8192, 3), (0, 3 * 8192, 1), (0, 8192, 512)]);
+    let sizes: Vec<(u64, u64, u64)> =
+        frag.sizes.iter().map(|size| (size.object_bytes, size.objects, size.room)).collect();
+    assert_eq!(sizes, [(3000, 3, 4), (16, 512, 512), (24576, 1, 1)]);
+    insta::assert_snapshot!(frag.text(10));
+    script.own(Body::HeapReading { why: Why::Lost });
+    script.own(Body::BaselineHeap { addr: HEAP, pages: HeapPages(1), state: HeapState::Heap });
+    let unknown = measured(&script.events, None, Nanos(0));
+    assert_eq!((unknown.sizes.len(), unknown.page_bytes), (0, 0));
+    insta::assert_snapshot!(unknown.text(10));
 }
