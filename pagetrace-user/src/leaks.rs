@@ -10,7 +10,7 @@
 //!
 //! *Units.* Bytes as asked for; of a sampled recording an estimate, with its standard error.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -95,11 +95,11 @@ impl Leaks {
         let period = header.object_period_bytes.unwrap_or(0);
         let unit =
             if header.object_period_bytes.is_none() && !state.heap().is_empty() { Unit::Run } else { Unit::Object };
-        let given = || if unit == Unit::Run { runs(state) } else { objects(state) };
-        let lines = same_lines(state, given().filter_map(|given| given.stack));
-        let mut sums: HashMap<Option<StackId>, Sum> = HashMap::new();
+        let given = if unit == Unit::Run { runs(state) } else { objects(state) };
+        let lines = same_lines(state, given.iter().filter_map(|given| given.stack));
+        let mut sums: BTreeMap<Option<StackId>, Sum> = BTreeMap::new();
         let mut all = Estimate::default();
-        for given in given().filter(|given| state.now().since(given.since) >= older_than) {
+        for given in given.iter().filter(|given| state.now().since(given.since) >= older_than) {
             let stack = given.stack.map(|stack| lines.get(&stack).copied().unwrap_or(stack));
             let sum = sums.entry(stack).or_default();
             for estimate in [&mut sum.estimate, &mut all] {
@@ -207,21 +207,22 @@ impl Leaks {
     }
 }
 
-fn objects(state: &State) -> Box<dyn Iterator<Item = Given> + '_> {
+fn objects(state: &State) -> Vec<Given> {
     let objects = state.objects();
-    Box::new(objects.live().map(|(_, live)| Given {
+    let given = objects.live().map(|(_, live)| Given {
         bytes: live.bytes,
         since: live.since,
         stack: live.stack,
         call: live.who.call.word(),
         is_uncertain: objects.is_uncertain(live),
-    }))
+    });
+    given.collect()
 }
 
 /// Runs that were handed out while the heap was recorded, and that a later reading of it did not find free.
-fn runs(state: &State) -> Box<dyn Iterator<Item = Given> + '_> {
+fn runs(state: &State) -> Vec<Given> {
     let gap = state.tally().gaps.iter().filter(|gap| gap.layer == Layer::Heap).map(|gap| gap.to).max();
-    Box::new(state.stacks().handed_out().filter_map(move |(range, given)| {
+    let given = state.stacks().handed_out().filter_map(|(range, given)| {
         let page = state.heap().page(range.start)?;
         matches!(page, HeapPage::Objects | HeapPage::Stacks | HeapPage::Other).then(|| Given {
             bytes: range.bytes(),
@@ -230,7 +231,8 @@ fn runs(state: &State) -> Box<dyn Iterator<Item = Given> + '_> {
             call: page.word(),
             is_uncertain: gap.is_some_and(|gap| given.at <= gap),
         })
-    }))
+    });
+    given.collect()
 }
 
 fn weight(bytes: u64, error: u64) -> String {

@@ -49,13 +49,19 @@ pub(super) struct Allocators<'a> {
 impl<'a> Allocators<'a> {
     pub fn new(header: &Header, state: &'a State, moment: &'a Moment, objects: &[(u64, &Live)]) -> Allocators<'a> {
         let mut ranges: BTreeMap<u64, (Range, BTreeSet<LibraryId>)> = BTreeMap::new();
+        let followers = objects.iter().skip(1).map(|(addr, _)| *addr).chain([u64::MAX]);
         let mut range = Range { start: 0, end: 0 };
-        for &(addr, live) in objects {
-            if addr >= range.end {
-                let Some(mapping) = moment.mappings.at(addr) else { continue };
-                range = mapping.range;
+        for (&(addr, live), next) in objects.iter().zip(followers) {
+            let end = addr.saturating_add(live.bytes.0.max(1)).min(next);
+            if !range.contains(addr) || end > range.end {
+                // One object may lie in several.
+                for mapping in moment.mappings.meeting(Range { start: addr, end }) {
+                    range = mapping.range;
+                    ranges.entry(range.end).or_insert_with(|| (range, BTreeSet::new())).1.insert(live.who.library);
+                }
+            } else if let Some((_, libraries)) = ranges.get_mut(&range.end) {
+                libraries.insert(live.who.library);
             }
-            ranges.entry(range.end).or_insert_with(|| (range, BTreeSet::new())).1.insert(live.who.library);
         }
         let mut sums: Vec<Sum> = Vec::new();
         for (range, libraries) in ranges.values() {

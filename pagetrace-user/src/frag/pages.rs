@@ -2,7 +2,7 @@
 //!
 //! *Bound.* Pages are looked at only where an object begins or ends; those between are full, and counted.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::allocators::{Allocator, Allocators};
 use super::{Moment, Size, room_beside};
@@ -38,7 +38,7 @@ impl Sum {
 /// What live objects keep, at one moment.
 #[derive(Default)]
 pub(super) struct Held {
-    pub sites: HashMap<Option<StackId>, Sum>,
+    pub sites: BTreeMap<Option<StackId>, Sum>,
     pub allocators: Vec<Allocator>,
     pub page_bytes: u64,
     pub live_bytes: u64,
@@ -82,8 +82,7 @@ impl PageUse {
 
 impl Held {
     pub fn of(header: &Header, state: &State, moment: &Moment, older_than: Nanos) -> Held {
-        let mut objects: Vec<(u64, &Live)> = state.objects().live().collect();
-        objects.sort_unstable_by_key(|(addr, _)| *addr);
+        let objects: Vec<(u64, &Live)> = state.objects().live().collect();
         let mut held = Held { objects: objects.len() as u64, ..Held::default() };
         held.uncertain = objects.iter().filter(|(_, live)| state.objects().is_uncertain(live)).count() as u64;
         let mut allocators = Allocators::new(header, state, moment, &objects);

@@ -84,9 +84,11 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// The objects that live, by address.
+    /// The objects that live, by rising address: a sum of estimates depends on their order.
     pub fn live(&self) -> impl Iterator<Item = (u64, &Live)> {
-        self.live.iter().map(|(addr, live)| (*addr, live))
+        let mut live: Vec<(u64, &Live)> = self.live.iter().map(|(addr, live)| (*addr, live)).collect();
+        live.sort_unstable_by_key(|(addr, _)| *addr);
+        live.into_iter()
     }
 
     /// Whether the end of an object may have been dropped.

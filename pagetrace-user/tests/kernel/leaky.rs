@@ -54,7 +54,7 @@ impl Leaky {
     /// Records it, every event with its stack, and gives the file and what it said: objects and pages.
     fn recorded(&self, directory: &Path, sample: &str, rounds: u64) -> (PathBuf, [u64; 2]) {
         let mut command = Command::new(BINARY);
-        command.args(["-q", "--objects", "--sample", sample, "--stack-rate", "1000000", "--ring", "64MiB", "-o"]);
+        command.args(["-q", "--objects", "--sample", sample, "--stack-rate", "1000000", "--ring", "256MiB", "-o"]);
         let ran = run_command(command.arg(directory).arg("--").arg(&self.program).arg(rounds.to_string()));
         assert_eq!(ran.code, Some(0), "{} {sample}: {}", self.name, ran.stderr);
         let said: Vec<u64> = ran.stdout.split_whitespace().skip(1).map(|word| word.parse().unwrap()).collect();
@@ -90,9 +90,12 @@ fn what_leaks_is_told_by_its_line() {
                 let line = leaky.line(&format!("LEAK {leak}"));
                 let site = first.iter().find(|site| leaky.line_of(site) == line);
                 let site = site.unwrap_or_else(|| panic!("{what} {leak}: {leaks:#}"));
-                let (truth, bytes) = ((rounds * bytes) as f64, site["bytes"].as_f64().unwrap());
+                // On a busy machine some have no stack: how many is told.
+                let apart = if sample == "0" { leaks["without_stack"].as_u64().unwrap() * bytes } else { 0 } as f64;
+                let (truth, told) = ((rounds * bytes) as f64, site["bytes"].as_f64().unwrap());
                 let error = 4.0 * site["error_bytes"].as_f64().unwrap();
-                assert!((bytes - truth).abs() <= error, "{what} {leak}: {bytes} of {truth} ± {error}");
+                let range = truth - error - apart..=truth + error;
+                assert!(range.contains(&told), "{what} {leak}: {told} of {truth} ± {error}, {apart} without a stack");
             }
         }
     }
@@ -109,7 +112,7 @@ fn what_leaks_in_go_is_told_by_its_line() {
         let program = build_file(version, &source, PLAIN, stripped, "");
         let directory = stage.directory(&what);
         let mut command = Command::new(BINARY);
-        command.args(["-q", "--stack-rate", "1000000", "--ring", "64MiB", "-o"]).arg(&directory).arg("--");
+        command.args(["-q", "--stack-rate", "1000000", "--ring", "256MiB", "-o"]).arg(&directory).arg("--");
         command.arg(&program).args([&rounds.to_string(), "now"]).arg(stage.join("said"));
         let ran = run_command(&mut command);
         assert_eq!(ran.code, Some(0), "{what}: {}", ran.stderr);
@@ -133,8 +136,9 @@ fn what_leaks_in_go_is_told_by_its_line() {
             assert_eq!(bytes, runs * run, "{what} {leak}: {site}");
             // Each P has a run of its own that is not full yet, and so has what moved from one P to another.
             let least = u64::div_ceil(rounds, slots);
+            let apart = leaks["without_stack"].as_u64().unwrap();
             assert!(
-                (least..=least + 8).contains(&runs),
+                (least.saturating_sub(apart)..=least + 8).contains(&runs),
                 "{what} {leak} of {size} bytes: {runs} runs, at least {least}"
             );
         }
@@ -152,7 +156,8 @@ fn what_keeps_runs_in_go_is_told_by_its_line() {
         let program = build_file(version, &source, PLAIN, stripped, "");
         let said = stage.join("said");
         let mut target = Target::run(Command::new(&program).args(["200", "wait"]).arg(&said)).ready();
-        let recorder = Recorder::of_pid(&stage.directory(version), target.pid());
+        let pid = target.pid().to_string();
+        let recorder = Recorder::start(&stage.directory(version), ["--stack-rate", "1000000", "--pid", &pid]);
         target.act();
         let recording = recorder.interrupt();
         target.go();
@@ -182,7 +187,13 @@ fn what_keeps_runs_in_go_is_told_by_its_line() {
             let leaky = Leaky { name: "Go", program, source: source.clone() };
             assert_eq!(leaky.line_of(first), leaky.line("FRAG"), "{what}");
         }
-        assert_eq!([number(first, "objects"), number(first, "bytes")], [200, 200 * 1536], "{what}");
+        // On a busy machine some have no stack; so have those of before the recording.
+        let runs = |value: &Value| number(value, "page_bytes") / 8192;
+        let scattered = sizes.iter().find(|line| number(line, "object_bytes") == 1536).unwrap();
+        assert_eq!([number(scattered, "objects"), number(scattered, "runs")], [200, 200], "{what}");
+        let apart = frag["sites"].as_array().unwrap().iter().find(|site| site["frames"] == serde_json::json!([]));
+        assert!((200 - apart.map_or(0, runs).min(200)..=200).contains(&runs(first)), "{what}: {frag:#}");
+        assert_eq!(number(first, "bytes"), number(first, "objects") * 1536, "{what}");
         assert!(number(first, "empty_bytes") > 2 * number(&frag["sites"][1], "empty_bytes"), "{what}: {frag:#}");
     }
 }
@@ -198,9 +209,15 @@ fn what_keeps_pages_is_told_by_its_line() {
         let sites = frag["sites"].as_array().unwrap();
         let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
         assert_eq!(leaky.line_of(&sites[0]), leaky.line("FRAG"), "{what}: {frag:#}");
-        let first = ["objects", "bytes", "page_bytes"].map(|key| number(&sites[0], key));
-        assert_eq!(first, [objects, objects * SCATTERED_BYTES, pages * PAGE], "{what}");
         assert_eq!(objects, rounds * PAIRS, "{what}");
+        // On a busy machine some have no stack: they are told apart, and each lies on two pages at most.
+        let apart = sites.iter().find(|site| site["frames"].as_array().unwrap().is_empty());
+        let apart = apart.map_or(0, |site| number(site, "objects"));
+        let [found, bytes, page_bytes] = ["objects", "bytes", "page_bytes"].map(|key| number(&sites[0], key));
+        assert!((objects - apart..=objects).contains(&found), "{what}: {found} of {objects}, {apart} without a stack");
+        let pages = pages.saturating_sub(2 * apart)..=pages;
+        assert!(page_bytes % PAGE == 0 && pages.contains(&(page_bytes / PAGE)), "{what}: {page_bytes} of {pages:?}");
+        assert_eq!(bytes, found * SCATTERED_BYTES, "{what}");
         assert!(number(&sites[0], "empty_bytes") > 2 * number(&sites[1], "empty_bytes"), "{what}: {frag:#}");
         let charged: u64 = sites.iter().map(|site| number(site, "empty_bytes")).sum();
         assert_eq!(charged, number(&frag, "empty_bytes"), "{what}: the charges add up");
