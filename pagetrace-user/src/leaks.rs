@@ -2,7 +2,8 @@
 //! of a page heap were.
 //!
 //! *Runs.* Small objects of one size share a run of pages. It stays as long as one of them does, and its stack is that of who
-//! needed a new one: whoever else asks for that size may be the one that leaks. A large object has a run of its own.
+//! needed a new one: whoever else asks for that size may be the one that leaks. A large object has a run of its own. tcmalloc
+//! keeps some runs of which every object was taken back; Go does until its next collection.
 //!
 //! *Order.* A leak gives objects that stay in every part of the recording; a cache that is filled once does so in one, one
 //! that replaces what it holds has only young objects. So stacks stand in the order of the parts in which what stays was
@@ -171,7 +172,8 @@ impl Leaks {
         let what = if self.unit == Unit::Run { "runs" } else { "objects" };
         if self.unit == Unit::Run {
             out.push_str(
-                "small objects of one size share a run: its stack is that of who needed a new one, and another may leak\n",
+                "small objects of one size share a run: its stack is that of who needed a new one, and another may leak; with all of them \
+                 gone, tcmalloc may still keep it for the next\n",
             );
         }
         if self.without_stack > 0 {
@@ -180,11 +182,15 @@ impl Leaks {
         for site in self.sites.iter().take(top) {
             let _ = writeln!(
                 out,
-                "\n{} in {} {what} {} {}, given in {} of {} parts of the recording, from +{:.3} s to +{:.3} s",
+                "\n{} in {} {what}{}, given in {} of {} parts of the recording, from +{:.3} s to +{:.3} s",
                 weight(site.bytes, site.error_bytes),
                 site.objects,
-                if self.unit == Unit::Run { "for" } else { "of" },
-                site.call,
+                match self.unit {
+                    Unit::Object => format!(" of {}", site.call),
+                    // Only Go tells what for.
+                    Unit::Run if site.call == HeapPage::Other.word() => String::new(),
+                    Unit::Run => format!(" for {}", site.call),
+                },
                 site.parts,
                 self.parts,
                 Nanos(site.first_ns).as_secs_f64(),
