@@ -10,12 +10,14 @@
 //! file may or may not be contained in what was read, and applying such an event again changes nothing.
 
 mod ends;
+mod heap;
 mod object;
 mod stack;
 
 use crate::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
 pub use ends::{CounterRow, Header, Probe, Trailer};
+pub use heap::SpanUse;
 pub use object::{CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
 pub use stack::{Function, Place, StackId, StackOf};
 
@@ -119,6 +121,8 @@ pub enum Body {
     HeapReading { why: Why },
     /// `pages` of the page heap from `addr`, and what they are.
     BaselineHeap { addr: u64, pages: HeapPages, state: HeapState },
+    /// What a run of the page heap holds, at this moment.
+    SpanUse(SpanUse),
     /// What the id stands for from here on: an allocator, and the file that its functions are in.
     /// `whole`: its functions were attached to before the program began; else what they did before this is not known.
     Library { id: LibraryId, whole: bool, name: String, path: String },
@@ -342,6 +346,7 @@ impl Body {
                 | Body::BaselinePages { .. }
                 | Body::HeapReading { .. }
                 | Body::BaselineHeap { .. }
+                | Body::SpanUse(_)
                 | Body::Library { .. }
                 | Body::Calls { .. }
                 | Body::StackNode { .. }
@@ -372,7 +377,7 @@ impl Body {
             | Body::Scan(_)
             | Body::Reading { .. }
             | Body::BaselinePages { .. } => Layer::Page,
-            Body::Heap(_) | Body::HeapReading { .. } | Body::BaselineHeap { .. } => Layer::Heap,
+            Body::Heap(_) | Body::HeapReading { .. } | Body::BaselineHeap { .. } | Body::SpanUse(_) => Layer::Heap,
             Body::Object(_) | Body::Library { .. } | Body::Calls { .. } => Layer::Object,
             Body::Stack { .. } | Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => Layer::Stack,
             Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => {

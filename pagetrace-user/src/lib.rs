@@ -21,6 +21,7 @@ pub mod store;
 pub mod live;
 
 pub mod diff;
+pub mod frag;
 pub mod leaks;
 pub mod replay;
 pub mod stacks;

@@ -28,6 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stacks", &["units", "event", "names", "format", "replay"]),
     ("diff", &["units", "replay", "stacks"]),
     ("leaks", &["units", "event", "replay", "stacks"]),
+    ("frag", &["units", "event", "format", "replay", "stacks"]),
     ("report", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks"]),
     ("rss", &["units", "event", "format", "replay", "stacks", "report"]),
     ("scav", &["units", "event", "format", "replay", "stacks", "report"]),
@@ -40,7 +41,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "diff", "leaks", "report", "rss", "scav", "dump", "check", "export", "html", "doctor",
+            "stacks", "diff", "leaks", "frag", "report", "rss", "scav", "dump", "check", "export", "html", "doctor",
         ],
     ),
 ];

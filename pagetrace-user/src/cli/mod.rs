@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::export::ExportArgs;
-use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, LeaksArgs, StacksArgs};
+use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, FragArgs, LeaksArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
 use crate::cli::report::{ReportArgs, RssArgs, ScavArgs};
 use crate::doctor;
@@ -98,10 +98,12 @@ enum Command {
     Rss(RssArgs),
     /// Say which calls stand behind the resident memory, or behind its page faults
     Stacks(StacksArgs),
-    /// Say which objects were given and never taken back, and which calls asked for them
+    /// Say which objects, or runs of a page heap, were given and never taken back, and which calls asked for them
     Leaks(LeaksArgs),
     /// Say what was given back to the kernel, what of it came back, how soon, by whom, and at how many faults
     Scav(ScavArgs),
+    /// Say which objects keep pages resident that are all but empty, and which calls asked for them
+    Frag(FragArgs),
     /// Say which calls stand behind more or less memory than before
     Diff(DiffArgs),
     /// Print every event of a trace, one a line
@@ -160,6 +162,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
         Some(Command::Stacks(args)) => args.run(),
         Some(Command::Leaks(args)) => args.run(),
         Some(Command::Scav(args)) => args.run(),
+        Some(Command::Frag(args)) => args.run(),
         Some(Command::Diff(args)) => args.run(),
         Some(Command::Dump(args)) => args.run(),
         Some(Command::Export(args)) => args.run(),

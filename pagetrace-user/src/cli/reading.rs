@@ -17,6 +17,7 @@ use crate::dump::{Filter, Stopped, dump, line};
 use crate::event::Layer;
 use crate::failure::{Code, Failure};
 use crate::format::{Outcome, Trace};
+use crate::frag::measure;
 use crate::input::{self, Input};
 use crate::leaks::Leaks;
 use crate::replay::fold;
@@ -94,11 +95,34 @@ pub(super) struct StacksArgs {
 /// `leaks FILE...`
 #[derive(Debug, Args)]
 pub(super) struct LeaksArgs {
-    /// Trace files of recordings with --objects; - is stdin
+    /// Trace files of recordings with --objects, or of a page heap; - is stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
     /// Only objects that were given at least so long before the end
+    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "0s")]
+    #[arg(env = "PAGETRACE_OLDER_THAN", hide_env = true)]
+    older_than: Duration,
+
+    /// Stacks to list
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
+    top: usize,
+
+    /// Print one JSON object for each file, one a line, with every stack
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
+/// `frag FILE...`
+#[derive(Debug, Args)]
+pub(super) struct FragArgs {
+    /// Trace files of recordings with --objects --sample 0; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Charge only objects that were given at least so long before the end
     #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "0s")]
     #[arg(env = "PAGETRACE_OLDER_THAN", hide_env = true)]
     older_than: Duration,
@@ -185,6 +209,16 @@ impl LeaksArgs {
             let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
             let leaks = Leaks::new(reader.header(), &state, older_than);
             out.write_all(if self.json { leaks.json() + "\n" } else { leaks.text(self.top) }.as_bytes())?;
+            Ok(warn(path, &outcome))
+        })
+    }
+}
+
+impl FragArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        each(&self.files, self.json, |path, reader, out| {
+            let (frag, outcome) = measure(reader, nanos(self.older_than)).map_err(Stopped::Read)?;
+            out.write_all(if self.json { frag.json() + "\n" } else { frag.text(self.top) }.as_bytes())?;
             Ok(warn(path, &outcome))
         })
     }

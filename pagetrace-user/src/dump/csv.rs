@@ -15,7 +15,7 @@ use crate::event::{Event, FileId};
 use crate::units::Range;
 
 /// The columns: what every event has, then the rest.
-pub const COLUMNS: [&str; 68] = [
+pub const COLUMNS: [&str; 70] = [
     "ts",
     "cpu",
     "layer",
@@ -63,6 +63,8 @@ pub const COLUMNS: [&str; 68] = [
     "goid",
     "span",
     "class",
+    "object_bytes",
+    "objects",
     "moves",
     "library",
     "name",

@@ -23,6 +23,7 @@
 //! | `scan` | heap | the collector of the process: `phase` `value` |
 //! | `sync` | heap | a reading of the page heap begins: `why` |
 //! | `baseline` | heap | `addr` `bytes` `npages` `span` (what it is in use for; `given_back`: free and without memory) |
+//! | `use` | heap | what a run holds at this moment: `addr` `bytes` `npages` `object_bytes` (of each) `objects` (in use, as far as the last sweep tells) |
 //! | `alloc` `free` `kept` | object | `addr` `bytes` (asked for; of a `free` 0 where every call is recorded) `call` `library` (id) `moves` (one half of a call like `realloc`); `kept`: the thread's last `free` that moves did not happen |
 //! | `library` | object | `id` `name` `path` of an allocator; `whole`: recorded from the program's first call on, else from this line on |
 //! | `calls` | object | `call` `library` `calls` `bytes` (asked for) `nested` (made by another function of an allocator) `failed`: of all calls, sampled or not |
@@ -82,6 +83,7 @@ pub fn kind(body: &Body) -> &'static str {
         Body::MmGone => "mm_gone",
         Body::Reading { .. } | Body::HeapReading { .. } => "sync",
         Body::BaselineMap { .. } | Body::BaselinePages { .. } | Body::BaselineHeap { .. } => "baseline",
+        Body::SpanUse(_) => "use",
         Body::Stack { .. } => "stack",
         Body::StackNode { .. } => "node",
         Body::Symbol { .. } => "symbol",
@@ -91,10 +93,10 @@ pub fn kind(body: &Body) -> &'static str {
 }
 
 /// All kinds there are.
-pub const KINDS: [&str; 28] = [
+pub const KINDS: [&str; 29] = [
     "alloc", "free", "kept", "library", "calls", "scav", "mark", "advise", "brk", "remap", "protect", "failed",
-    "mapfile", "baseline", "fault", "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "stack", "node",
-    "symbol", "build_id", "lost",
+    "mapfile", "baseline", "use", "fault", "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "stack",
+    "node", "symbol", "build_id", "lost",
 ];
 
 /// Gives `put` every value of the event beside the common ones, in the order of the table above.
@@ -237,6 +239,11 @@ pub fn describe<'a>(
         Body::BaselineHeap { addr, pages, state } => {
             put_heap(*addr, *pages, put);
             put("span", Text(state.word()));
+        }
+        Body::SpanUse(used) => {
+            put_heap(used.addr, used.pages, put);
+            put("object_bytes", Number(used.object_bytes));
+            put("objects", Number(used.objects));
         }
         Body::Reading { why, range, maps } => {
             put("why", Text(why.word()));

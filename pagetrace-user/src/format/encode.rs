@@ -253,6 +253,7 @@ impl EventWriter {
             }
             Body::HeapReading { why } => out.bytes.extend_from_slice(&[op::rare::HEAP_READING, why.code()]),
             &Body::BaselineHeap { addr, pages, state } => heap::write_row(addr, pages, state, &mut self.block, out),
+            Body::SpanUse(used) => heap::write_use(used, &mut self.block, out),
             Body::Library { .. } | Body::Calls { .. } => object::write_rare(body, out),
             Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => stack::write_rare(body, out),
             // Any other has an opcode of its own.

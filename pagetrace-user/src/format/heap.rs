@@ -2,7 +2,7 @@
 
 use super::state::{Block, op};
 use super::wire::{Corrupt, In, Out};
-use crate::event::{Body, HeapAct, HeapRun, HeapState, Span, SpanKind};
+use crate::event::{Body, HeapAct, HeapRun, HeapState, Span, SpanKind, SpanUse};
 use crate::units::{HEAP_PAGE_BYTES, HeapPages};
 
 /// The byte after the opcode: the act, then these, then the pages from [`PAGES_SHIFT`] on.
@@ -117,6 +117,24 @@ pub(super) fn read_row(block: &mut Block, bytes: &mut In<'_>) -> Result<Body, Co
     let pages = HeapPages(bytes.varint()?);
     did(addr, pages, block);
     Ok(Body::BaselineHeap { addr, pages, state })
+}
+
+/// What a run holds.
+pub(super) fn write_use(used: &SpanUse, block: &mut Block, out: &mut Out) {
+    out.byte(op::rare::SPAN_USE);
+    out.signed(block.heap_end, used.addr);
+    for value in [used.pages.0, used.object_bytes, used.objects] {
+        out.varint(value);
+    }
+    did(used.addr, used.pages, block);
+}
+
+pub(super) fn read_use(block: &mut Block, bytes: &mut In<'_>) -> Result<SpanUse, Corrupt> {
+    let addr = bytes.signed(block.heap_end)?;
+    let pages = HeapPages(bytes.varint()?);
+    let used = SpanUse { addr, pages, object_bytes: bytes.varint()?, objects: bytes.varint()? };
+    did(addr, pages, block);
+    Ok(used)
 }
 
 /// After a run, on both sides.

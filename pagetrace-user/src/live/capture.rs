@@ -206,6 +206,7 @@ impl Capture {
         if let Some(end) = self.read_all(control, Why::End)? {
             return Ok(end);
         }
+        self.read_uses();
         self.kernel.set(word::ON, 0)?;
         let until = Instant::now() + DRAIN_PATIENCE;
         loop {

@@ -11,6 +11,7 @@
 
 mod put_aside;
 pub mod tcmalloc;
+pub mod uses;
 
 use std::fs::File;
 use std::io;
@@ -86,6 +87,16 @@ pub fn read(pid: Pid, heap: u64, offsets: &GoOffsets, all_ps: &AllPs) -> io::Res
 
 /// The spans in use.
 fn used(memory: &File, heap: u64, offsets: &GoOffsets) -> io::Result<Vec<Row>> {
+    each_span(memory, heap, offsets, span)
+}
+
+/// What `read` makes of the bytes of each span.
+fn each_span<T>(
+    memory: &File,
+    heap: u64,
+    offsets: &GoOffsets,
+    read: impl Fn(&[u8], &GoOffsets) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let at = heap.saturating_add(u64::from(offsets.heap_all_spans));
     let (list, length) = (word(memory, at)?, word(memory, at.saturating_add(8))?);
     if length > MOST_SPANS {
@@ -95,7 +106,7 @@ fn used(memory: &File, heap: u64, offsets: &GoOffsets) -> io::Result<Vec<Row>> {
     memory.read_exact_at(&mut bytes, list)?;
     let mut pointers: Vec<u64> = words(&bytes).filter(|&pointer| pointer != 0).collect();
     pointers.sort_unstable();
-    let mut rows = Vec::new();
+    let mut found = Vec::new();
     let mut rest = &pointers[..];
     let mut window = vec![0; (WINDOW_BYTES + SPAN_BYTES) as usize];
     while let Some(&first) = rest.first() {
@@ -105,11 +116,11 @@ fn used(memory: &File, heap: u64, offsets: &GoOffsets) -> io::Result<Vec<Row>> {
         let length = (last - first).saturating_add(SPAN_BYTES) as usize;
         if let Some(window) = window.get_mut(..length) {
             memory.read_exact_at(window, first)?;
-            rows.extend(here.iter().filter_map(|&pointer| span(window.get((pointer - first) as usize..)?, offsets)));
+            found.extend(here.iter().filter_map(|&pointer| read(window.get((pointer - first) as usize..)?, offsets)));
         }
         rest = later;
     }
-    Ok(rows)
+    Ok(found)
 }
 
 /// A span's row, if it is in use.

@@ -11,10 +11,12 @@ use std::collections::BTreeMap;
 
 use super::anomaly::Oddity;
 use super::tally::Volume;
-use crate::event::{HeapAct, HeapRun, HeapState, SpanKind, Start};
+use crate::event::{HeapAct, HeapRun, HeapState, SpanKind, SpanUse, Start};
 use crate::ranges::RangeSet;
 use crate::units::{Bytes, HEAP_PAGE_BYTES, HeapPages, Nanos, Range};
 
+/// Runs of which is kept what they hold: 128 GiB of one page each.
+const MOST_USES: usize = 1 << 24;
 /// Ps that are counted apart.
 const MAX_PS: usize = 1 << 16;
 
@@ -27,6 +29,8 @@ pub struct Heap {
     given_back: RangeSet,
     /// Of what has no memory: what the heap got and never handed out.
     never_used: RangeSet,
+    /// What runs hold that were looked at, and not handed out or taken back since, by address.
+    uses: BTreeMap<u64, SpanUse>,
     /// Every run that was told of since the heap or its last reading began, whatever became of it.
     told: RangeSet,
     /// What events have told of, where nothing else is known; `None`: everything is.
@@ -158,7 +162,19 @@ impl Heap {
         for runs in in_use.into_iter().chain([&mut self.given_back, &mut self.never_used, &mut self.told]) {
             *runs = RangeSet::default();
         }
+        self.uses.clear();
         (self.rows, self.seen) = (0, None);
+    }
+
+    /// What runs hold that were looked at, and not handed out or taken back since, by rising address.
+    pub fn uses(&self) -> impl Iterator<Item = &SpanUse> {
+        self.uses.values()
+    }
+
+    pub(super) fn holds(&mut self, used: SpanUse) {
+        if self.uses.len() < MOST_USES || self.uses.contains_key(&used.addr) {
+            self.uses.insert(used.addr, used);
+        }
     }
 
     /// The process comes into view. One that was there before the trace, or goes on with another's program, has a past: as
@@ -243,6 +259,7 @@ impl Heap {
             odd(Oddity::HeapOddRange, addr);
         }
         let _ = self.told.add(range);
+        self.uses.remove(&addr);
         match act {
             HeapAct::Alloc => {
                 self.allocs.add(pages.bytes());

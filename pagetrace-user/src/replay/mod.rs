@@ -45,7 +45,7 @@ pub use movers::{Base, RangeMove, Snapshot, TaskMove};
 pub use objects::{Estimate, Live, Objects};
 pub use reading::{Closed, Correction};
 pub use returned::Returned;
-pub use stacks::{Given, Node, Stacks, Told};
+pub use stacks::{Given, HandedOut, Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
 pub use window::{Moment, Window, fold_within};
 
@@ -219,6 +219,7 @@ impl State {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.heap.row(event.ts, (addr, pages, state), odd);
             }
+            Body::SpanUse(used) => self.heap.holds(*used),
             Body::Object(object) => {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.objects.apply(event.ts, event.tid, object, odd);

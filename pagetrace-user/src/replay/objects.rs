@@ -49,7 +49,8 @@ impl Estimate {
     /// Adds an object of a recording with this period in bytes (0: every object).
     pub fn add(&mut self, bytes: Bytes, period: u64) {
         let size = bytes.0 as f64;
-        let chance = if period == 0 { 1.0 } else { -(-size / period as f64).exp_m1() };
+        // NOTE: no sample is of nothing, but a file may say so.
+        let chance = if period == 0 || bytes.0 == 0 { 1.0 } else { -(-size / period as f64).exp_m1() };
         self.samples = self.samples.saturating_add(1);
         self.objects += 1.0 / chance;
         self.bytes += size / chance;
@@ -85,9 +86,11 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// The objects that live, by address.
+    /// The objects that live, by rising address: a sum of estimates depends on their order.
     pub fn live(&self) -> impl Iterator<Item = (u64, &Live)> {
-        self.live.iter().map(|(addr, live)| (*addr, live))
+        let mut live: Vec<(u64, &Live)> = self.live.iter().map(|(addr, live)| (*addr, live)).collect();
+        live.sort_unstable_by_key(|(addr, _)| *addr);
+        live.into_iter()
     }
 
     /// Whether the end of an object may have been dropped.

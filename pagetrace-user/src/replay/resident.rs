@@ -266,6 +266,12 @@ pub struct Outline {
 }
 
 impl Outline {
+    /// How many pages of `range` were resident then.
+    #[must_use]
+    pub fn count(&self, range: Range) -> u64 {
+        self.count_without(&Resident::default(), range)
+    }
+
     /// How many pages of `range` were resident then and are not in `now`.
     #[must_use]
     pub fn count_without(&self, now: &Resident, range: Range) -> u64 {

@@ -37,6 +37,14 @@ pub struct Given {
     pub stack: Option<StackId>,
 }
 
+/// A run of a page heap was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandedOut {
+    pub at: Nanos,
+    /// To whom; `None`: no stack was recorded.
+    pub stack: Option<StackId>,
+}
+
 /// What a thread did last.
 #[derive(Clone, Debug, Default)]
 struct Thread {
@@ -44,7 +52,7 @@ struct Thread {
     mapped: Option<Range>,
     gave_back: Option<(Range, Nanos)>,
     /// The run of pages that a page heap handed out to it last.
-    run: Option<Range>,
+    run: Option<(Range, Nanos)>,
 }
 
 /// What a trace says of stacks.
@@ -62,8 +70,8 @@ pub struct Stacks {
     by_fault: HashMap<StackId, u64>,
     /// Who mapped which range last.
     mapped: RangeMap<u64, StackId>,
-    /// Who was given which run of a page heap.
-    handed_out: RangeMap<u64, StackId>,
+    /// Which runs of a page heap were handed out, and not taken back.
+    handed_out: RangeMap<u64, HandedOut>,
     /// Who gave which range back last.
     given_back: RangeMap<u64, Given>,
 }
@@ -72,7 +80,7 @@ impl Stacks {
     /// The next event of the trace.
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.body {
-            Body::Heap(run) => self.run(event.tid, run),
+            Body::Heap(run) => self.run(event.ts, event.tid, run),
             Body::Object(Object { act: ObjectAct::Alloc, .. }) => {
                 self.objects.events = self.objects.events.saturating_add(1);
             }
@@ -137,14 +145,16 @@ impl Stacks {
         (thread.mapped, thread.gave_back) = (mapped, gave_back.map(|range| (range, event.ts)));
     }
 
-    fn run(&mut self, tid: Tid, run: &HeapRun) {
+    fn run(&mut self, at: Nanos, tid: Tid, run: &HeapRun) {
         let range = Range::of(run.addr, run.pages.bytes().0);
         let is_given = run.act == HeapAct::Alloc && range.start < range.end;
         self.runs.events = self.runs.events.saturating_add(u64::from(run.act == HeapAct::Alloc));
-        if range.start < range.end && run.act != HeapAct::Scav {
+        if is_given {
+            self.handed_out.insert(range.start..range.end, HandedOut { at, stack: None });
+        } else if range.start < range.end && run.act != HeapAct::Scav {
             self.handed_out.remove(range.start..range.end);
         }
-        self.threads.entry(tid).or_default().run = is_given.then_some(range);
+        self.threads.entry(tid).or_default().run = is_given.then_some((range, at));
     }
 
     fn stack(&mut self, tid: Tid, of: StackOf, id: StackId) {
@@ -167,9 +177,9 @@ impl Stacks {
             }
             StackOf::Object => self.objects.stacks = self.objects.stacks.saturating_add(1),
             StackOf::Heap => {
-                if let Some(range) = thread.run.take() {
+                if let Some((range, at)) = thread.run.take() {
                     self.runs.stacks = self.runs.stacks.saturating_add(1);
-                    self.handed_out.insert(range.start..range.end, id);
+                    self.handed_out.insert(range.start..range.end, HandedOut { at, stack: Some(id) });
                 }
             }
         }
@@ -210,9 +220,15 @@ impl Stacks {
         self.runs
     }
 
-    /// Runs of a page heap that are handed out, and to whom, where that is known.
-    pub fn handed_out(&self) -> impl Iterator<Item = (Range, StackId)> {
-        self.handed_out.iter().map(|(range, id)| (Range { start: range.start, end: range.end }, *id))
+    /// Runs of a page heap that were handed out while it was recorded, and not taken back.
+    pub fn handed_out(&self) -> impl Iterator<Item = (Range, HandedOut)> {
+        self.handed_out.iter().map(|(range, given)| (Range { start: range.start, end: range.end }, *given))
+    }
+
+    /// The run of a page heap at an address, if it was handed out while it was recorded.
+    #[must_use]
+    pub fn handed_out_at(&self, addr: u64) -> Option<HandedOut> {
+        self.handed_out.get(&addr).copied()
     }
 
     /// How often each stack faulted.

@@ -105,6 +105,7 @@ impl Tally {
             | Body::Heap(_)
             | Body::HeapReading { .. }
             | Body::BaselineHeap { .. }
+            | Body::SpanUse(_)
             | Body::Object(_)
             | Body::Library { .. }
             | Body::Calls { .. }

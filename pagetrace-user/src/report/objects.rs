@@ -62,15 +62,12 @@ pub(super) fn objects_line(header: &Header, state: &State) -> Option<ObjectsLine
     let mut by_who: BTreeMap<Who, Estimate> = BTreeMap::new();
     for (_, live) in objects.live() {
         by_who.entry(live.who).or_default().add(live.bytes, period);
+        all.add(live.bytes, period);
         uncertain = uncertain.saturating_add(u64::from(objects.is_uncertain(live)));
     }
-    // In an order of their own: a sum of floats depends on it.
     for who in objects.counts().keys() {
         by_who.entry(*who).or_default();
     }
-    let mut sizes: Vec<Bytes> = objects.live().map(|(_, live)| live.bytes).collect();
-    sizes.sort_unstable();
-    sizes.iter().for_each(|bytes| all.add(*bytes, period));
     let calls = by_who.iter().map(|(who, live)| {
         let library = objects.libraries().get(&who.library).cloned().unwrap_or_default();
         let count = objects.counts().get(who).copied().unwrap_or_default();

@@ -79,6 +79,16 @@ impl<'a> Labels<'a> {
         numbers.into_iter().filter_map(|number| self.frames.get(number).cloned()).collect()
     }
 
+    /// The numbers of one stack's frames, the outermost first, where the offset counts only of those without a line.
+    pub fn lines(&mut self, stack: StackId) -> Vec<usize> {
+        let numbers = self.stack(stack);
+        let mut line_of = |number: usize| match self.frames.get(number) {
+            Some(frame) if frame.line > 0 => self.number(Frame { offset: 0, ..frame.clone() }),
+            _ => number,
+        };
+        numbers.into_iter().map(&mut line_of).collect()
+    }
+
     fn stack(&mut self, stack: StackId) -> Vec<usize> {
         let places: Vec<Place> = self.state.stacks().places(stack).collect();
         let mut frames = Vec::with_capacity(places.len());

@@ -8,7 +8,7 @@
 mod labels;
 mod text;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 use serde::Serialize;
@@ -27,6 +27,34 @@ pub(crate) use text::write_frames;
 #[must_use]
 pub fn frames_of(state: &State, stack: StackId) -> Vec<Frame> {
     Labels::new(state).of_part(Part::Stack(stack))
+}
+
+/// For each of these stacks the one that stands for all of the same functions, files and lines: a loop that a compiler
+/// unrolled calls from several places. Where no line is known, the places tell stacks apart.
+#[must_use]
+pub fn same_lines(state: &State, stacks: impl Iterator<Item = StackId>) -> HashMap<StackId, StackId> {
+    let mut labels = Labels::new(state);
+    let mut first: HashMap<Vec<usize>, StackId> = HashMap::new();
+    let stacks: BTreeSet<StackId> = stacks.collect();
+    stacks.into_iter().map(|stack| (stack, *first.entry(labels.lines(stack)).or_insert(stack))).collect()
+}
+
+/// What is given and taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// An object of an allocator.
+    Object,
+    /// A run of a page heap.
+    Run,
+}
+
+impl Unit {
+    /// What a trace tells of: objects, if they were recorded.
+    #[must_use]
+    pub fn of(header: &Header, state: &State) -> Unit {
+        if header.object_period_bytes.is_none() && !state.heap().is_empty() { Unit::Run } else { Unit::Object }
+    }
 }
 
 /// What is weighed.
@@ -242,7 +270,8 @@ fn weights_of_objects(header: &Header, state: &State) -> Weights {
 fn weights_of_heap(state: &State) -> Weights {
     let mut weights = Weights::new();
     let mut known = 0_u64;
-    for (range, stack) in state.stacks().handed_out() {
+    let handed_out = state.stacks().handed_out();
+    for (range, stack) in handed_out.filter_map(|(range, given)| Some((range, given.stack?))) {
         let weight = weights.entry(vec![Part::Stack(stack)]).or_default();
         *weight = weight.saturating_add(range.bytes().0);
         known = known.saturating_add(range.bytes().0);

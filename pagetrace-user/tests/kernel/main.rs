@@ -64,6 +64,8 @@ mod objects;
 
 mod stacks;
 
+mod leaky;
+
 mod container;
 
 mod go_traces;

@@ -6,7 +6,7 @@
 //! *Same call.* Some allocators have one function under several names; so calls are compared by what they do: those
 //! that give memory, and those that take it back.
 
-mod rust;
+pub mod rust;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,11 @@
-// Three places of fifty-three leak: one object in each round that is not freed, one that was resized before, one that another
-// thread had made. The others keep a few objects, fill a table once, or take back what they gave. Compiles as C and as C++.
+// Three places of fifty-five leak: one object in each round that is not freed, one that was resized before, one that another
+// thread had made. One scatters a few small objects that stay among large ones that all go at the end. The others keep a few
+// objects, fill a table once, or take back what they gave. Compiles as C and as C++.
 //
-// usage: leaky ROUNDS
+// usage: leaky ROUNDS   says "scattered OBJECTS PAGES": the small objects, and the pages that hold one
 
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +45,57 @@ STANDS static void *leak_elsewhere(void *unused)
 	handed = TAKE(500); // LEAK elsewhere
 	seen = handed;
 	return handed;
+}
+
+#define PAIRS 4
+#define SCATTERED 40
+#define MOST_SCATTERED (1 << 16)
+
+static void *scattered[MOST_SCATTERED];
+static size_t scattered_count;
+
+STANDS static void scatter(void)
+{
+	void *object = TAKE(SCATTERED); // FRAG
+	scattered[scattered_count++] = object;
+}
+
+static void *batch;
+
+STANDS static void honest_batch(void)
+{
+	void *object = TAKE(4000);
+	*(void **)object = batch;
+	batch = object;
+}
+
+STANDS static void end_batch(void)
+{
+	while (batch) {
+		void *next = *(void **)batch;
+		GIVE(batch);
+		batch = next;
+	}
+}
+
+static int by_address(const void *a, const void *b)
+{
+	uintptr_t one = *(const uintptr_t *)a, other = *(const uintptr_t *)b;
+	return (one > other) - (one < other);
+}
+
+STANDS static void tell_scattered(void)
+{
+	size_t pages = 0;
+	uintptr_t last = 0;
+	qsort(scattered, scattered_count, sizeof(void *), by_address);
+	for (size_t at = 0; at < scattered_count; at++)
+		for (uintptr_t byte = 0; byte < SCATTERED; byte += SCATTERED - 1) {
+			uintptr_t page = ((uintptr_t)scattered[at] + byte) >> 12;
+			pages += page != last;
+			last = page;
+		}
+	printf("scattered %zu %zu\n", scattered_count, pages);
 }
 
 #define KEPT 3
@@ -91,6 +144,8 @@ int main(int count, char **words)
 	for (int round = 0; round < rounds; round++) {
 		int last = round == rounds - 1;
 		CALL_TEN(1), CALL_TEN(2), CALL_TEN(3), CALL_TEN(4), CALL_TEN(5);
+		for (int pair = 0; pair < PAIRS && scattered_count < MOST_SCATTERED; pair++)
+			honest_batch(), scatter();
 		leak_plain();
 		leak_resized();
 		pthread_t thread;
@@ -99,5 +154,7 @@ int main(int count, char **words)
 		struct timespec pause = {0, 1000000};
 		nanosleep(&pause, NULL);
 	}
+	end_batch();
+	tell_scattered();
 	return 0;
 }

@@ -6,7 +6,8 @@
 
 use pagetrace_user::event::{
     Access, Actor, Body, Call, CallCount, Event, FileId, Function, HeapAct, HeapRun, HeapState, Layer, LibraryId,
-    Member, Object, ObjectAct, ObjectCall, Place, Scan, ScanKind, Span, SpanKind, StackId, StackOf, Start, Who, Why,
+    Member, Object, ObjectAct, ObjectCall, Place, Scan, ScanKind, Span, SpanKind, SpanUse, StackId, StackOf, Start,
+    Who, Why,
 };
 use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
@@ -131,6 +132,9 @@ fn heap() -> BoxedStrategy<Body> {
         6 => (word(HeapAct::ALL), number(), pages.clone(), p, goid, span)
             .prop_map(|(act, addr, pages, p, goid, span)| Body::Heap(HeapRun { act, addr, pages, p, goid, span })),
         1 => word(Why::ALL).prop_map(|why| Body::HeapReading { why }),
+        1 => (number(), pages.clone(), number(), number()).prop_map(|(addr, pages, object_bytes, objects)| {
+            Body::SpanUse(SpanUse { addr, pages, object_bytes, objects })
+        }),
         2 => (number(), pages, word(HeapState::ALL))
             .prop_map(|(addr, pages, state)| Body::BaselineHeap { addr, pages, state }),
     ]

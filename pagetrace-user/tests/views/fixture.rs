@@ -2,7 +2,8 @@
 
 use pagetrace_user::event::{
     Access, Actor, Body, Call, CallCount, CounterRow, Event, FileId, Header, HeapAct, HeapRun, HeapState, Layer,
-    LibraryId, Member, Object, ObjectAct, ObjectCall, Probe, Scan, ScanKind, Span, SpanKind, Start, Trailer, Who, Why,
+    LibraryId, Member, Object, ObjectAct, ObjectCall, Probe, Scan, ScanKind, Span, SpanKind, SpanUse, Start, Trailer,
+    Who, Why,
 };
 use pagetrace_user::format::Encoder;
 use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
@@ -82,7 +83,11 @@ pub fn whole(events: &[Event]) -> Vec<u8> {
 }
 
 pub fn file(events: &[Event], trailer: Option<&Trailer>) -> Vec<u8> {
-    let mut encoder = Encoder::new(&header());
+    file_of(&header(), events, trailer)
+}
+
+pub fn file_of(header: &Header, events: &[Event], trailer: Option<&Trailer>) -> Vec<u8> {
+    let mut encoder = Encoder::new(header);
     let mut bytes = Vec::new();
     for event in events {
         encoder.push(event);
@@ -344,6 +349,7 @@ pub fn page_heap() -> Vec<Event> {
     s.worker(run(HeapAct::Scav, 512, 16, None, Some(2), None));
     s.worker(run(HeapAct::Free, 3, 4, Some(1), None, Some((SpanKind::Stack, 0))));
     s.main(run(HeapAct::Alloc, 3, 2, Some(0), None, None));
+    s.own(Body::SpanUse(SpanUse { addr: ARENA, pages: HeapPages(3), object_bytes: 1024, objects: 17 }));
     s.events
 }
 

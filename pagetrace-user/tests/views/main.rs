@@ -5,6 +5,8 @@
 mod any_event;
 mod clients;
 mod fixture;
+mod frag;
+mod leaks;
 mod page;
 mod program;
 mod properties;

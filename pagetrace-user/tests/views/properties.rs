@@ -4,10 +4,13 @@ use proptest::prelude::*;
 
 use pagetrace_user::dump::{Filter, dump};
 use pagetrace_user::event::{
-    Access, Actor, Body, Call, Event, FileId, HeapAct, HeapRun, Layer, Member, Scan, ScanKind, Start, Why,
+    Access, Actor, Body, Call, Event, FileId, Header, HeapAct, HeapRun, Layer, LibraryId, Member, Object, ObjectAct,
+    ObjectCall, Place, Scan, ScanKind, SpanUse, StackId, StackOf, Start, Who, Why,
 };
 use pagetrace_user::format::Reader;
+use pagetrace_user::frag::measure;
 use pagetrace_user::html::page;
+use pagetrace_user::leaks::Leaks;
 use pagetrace_user::replay::fold;
 use pagetrace_user::replay::{Class, RESIDENT, State};
 use pagetrace_user::report::Report;
@@ -126,6 +129,29 @@ fn heap() -> BoxedStrategy<Body> {
         .boxed()
 }
 
+fn objects() -> BoxedStrategy<Body> {
+    let addr = || prop_oneof![9 => 0_u64..64 * PAGE_BYTES, 1 => addr()];
+    let bytes = prop_oneof![6 => 0_u64..200, 3 => 0_u64..5 * PAGE_BYTES, 1 => any::<u64>()].prop_map(Bytes);
+    let who = (one_of(ObjectCall::ALL), 0_u8..3).prop_map(|(call, id)| Who { call, library: LibraryId(id) });
+    let stack = || 0_u32..6;
+    prop_oneof![
+        8 => (one_of(ObjectAct::ALL), addr(), bytes, who, prop::bool::weighted(0.2))
+            .prop_map(|(act, addr, bytes, who, moves)| Body::Object(Object { act, addr, bytes, who, moves })),
+        4 => (one_of(StackOf::ALL), stack()).prop_map(|(of, id)| Body::Stack { of, id: StackId(id) }),
+        2 => (prop::option::of(stack()), 0_u64..3).prop_map(|(parent, place)| Body::StackNode {
+            parent: parent.map(StackId),
+            place: Place::Address(place)
+        }),
+        2 => (0_u64..32, 0_u64..1 << 40, any::<u64>(), prop_oneof![0_u64..9000, any::<u64>()]).prop_map(
+            |(page, pages, object_bytes, objects)| {
+                let (addr, pages) = (page * HEAP_PAGE_BYTES, HeapPages(pages));
+                Body::SpanUse(SpanUse { addr, pages, object_bytes, objects })
+            }
+        ),
+    ]
+    .boxed()
+}
+
 fn task() -> BoxedStrategy<Body> {
     prop_oneof![
         one_of(Start::ALL).prop_map(|how| Body::Start { how, parent: Pid(1) }),
@@ -138,7 +164,7 @@ fn task() -> BoxedStrategy<Body> {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let body = prop_oneof![20 => vma(), 30 => pages(), 10 => reading(), 5 => heap(), 1 => task()];
+    let body = prop_oneof![20 => vma(), 30 => pages(), 10 => reading(), 5 => heap(), 20 => objects(), 1 => task()];
     let actor = prop::option::weighted(0.1, Just(Actor { tgid: Pid(9), comm: Comm::of("kswapd0") }));
     let event = (0_u64..3, 0_u32..4, actor, body);
     prop::collection::vec(event, 0..150).prop_map(|events| {
@@ -182,6 +208,20 @@ proptest! {
     }
 
     #[test]
+    fn what_objects_and_runs_keep_adds_up(events in events(), is_of_objects in any::<bool>(), age in 0_u64..100) {
+        let header = Header { object_period_bytes: is_of_objects.then_some(0), ..fixture::header() };
+        let bytes = fixture::file_of(&header, &events, Some(&fixture::trailer(&events)));
+        let frag = || measure(&mut Reader::new(bytes.as_slice()).unwrap(), Nanos(age)).unwrap().0;
+        let told = frag();
+        prop_assert_eq!(told.page_bytes, told.live_bytes + told.beside_bytes + told.empty_bytes);
+        let charged: u64 = told.sites.iter().map(|site| site.empty_bytes).sum();
+        prop_assert_eq!(charged + told.young_bytes, told.empty_bytes);
+        prop_assert!(told.sites.iter().all(|site| site.alone_bytes <= site.page_bytes && site.page_bytes <= told.page_bytes));
+        prop_assert_eq!(told.sizes.iter().map(|size| size.empty_bytes).sum::<u64>(), if is_of_objects { 0 } else { told.empty_bytes });
+        prop_assert_eq!((told.text(3), told.json()), (frag().text(3), frag().json()));
+    }
+
+    #[test]
     fn the_same_file_gives_the_same_words(events in events()) {
         let bytes = fixture::whole(&events);
         let views = || {
@@ -194,8 +234,13 @@ proptest! {
                 dump(&mut Reader::new(bytes.as_slice()).unwrap(), &Filter::default(), json, &mut lines).unwrap();
             }
             let page = page(&mut Reader::new(bytes.as_slice()).unwrap(), 5).unwrap();
-            (report.text(), report.json(), lines, page.html)
+            let leaks = Leaks::new(reader.header(), &state, Nanos(0));
+            [report.text(), report.json(), String::from_utf8(lines).unwrap(), page.html, leaks.text(5), leaks.json()]
         };
-        prop_assert!(views() == views());
+        for (one, other) in views().iter().zip(views()) {
+            for (one, other) in one.lines().zip(other.lines()) {
+                prop_assert_eq!(one, other);
+            }
+        }
     }
 }

@@ -58,6 +58,8 @@ pub(super) const EVENTS: &[Column] = &[
     ("goid", Number),
     ("span", Text),
     ("class", Number),
+    ("object_bytes", Number),
+    ("objects", Number),
     ("moves", Flag),
     ("library", Number),
     ("name", Text),

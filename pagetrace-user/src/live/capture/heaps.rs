@@ -1,6 +1,7 @@
 //! Page heaps in a capture: attaching to those of processes that come into view, and reading what was there before.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::event::{Body, HeapRun, Start, Why};
@@ -178,6 +179,40 @@ impl Capture {
             let body = Body::BaselineHeap { addr: row.addr, pages: row.pages, state: row.state };
             target.push_own(at, 0, body, &self.route.writer);
         }
+    }
+
+    /// Reads what the runs of the page heaps hold, of every process that is there still.
+    pub(super) fn read_uses(&mut self) {
+        let alive = self.route.targets.iter().filter(|(_, target)| !target.has_ended() && target.exited.is_none());
+        for index in alive.map(|(&index, _)| index).collect::<Vec<u32>>() {
+            let at = self.settle();
+            let Some(target) = self.route.targets.get(&index) else { continue };
+            let (Some(root), Some(Structure::Go(offsets, _))) = (target.heap.root, target.heap.structure()) else {
+                continue;
+            };
+            let (owner, pid) = (target.owner, target.identity.pid);
+            let read = spans::uses::read(pid, root, &offsets);
+            let held = self.hold();
+            match read {
+                Ok(uses) => {
+                    let uses = spans::uses::settle(uses, &runs_of(&held, owner));
+                    if let Some(target) = self.route.targets.get_mut(&index) {
+                        for used in uses {
+                            target.push_own(at, 0, Body::SpanUse(used), &self.route.writer);
+                        }
+                    }
+                }
+                // Who ends just now has nothing any more.
+                Err(error) if Path::new(&format!("/proc/{pid}/exe")).exists() => {
+                    self.route
+                        .notes
+                        .push(format!("what the page heap of process {pid} holds could not be read: {error}"));
+                }
+                Err(_) => {}
+            }
+            self.release(held);
+        }
+        self.mute();
     }
 
     /// A heap of tcmalloc's changed whenever it was read: later, perhaps.

@@ -31,6 +31,8 @@ pub struct GoOffsets {
     pub span_start: u32,
     /// `mspan.npages`, eight bytes.
     pub span_pages: u32,
+    /// `mspan.allocCount`, two bytes: objects in use.
+    pub span_alloc_count: u32,
     /// `mspan.spanclass`, one byte.
     pub span_class: u32,
     /// `mspan.state`, one byte: 0 dead, 1 in use by the heap, 2 in use by hand (stacks and the runtime's own).
@@ -68,6 +70,7 @@ const COMMON: GoOffsets = GoOffsets {
     p_page_cache: 0x48,
     span_start: 0x18,
     span_pages: 0x20,
+    span_alloc_count: 0x60,
     span_class: 0x62,
     span_state: 0x63,
     span_elem_size: 0x68,
@@ -79,7 +82,7 @@ const COMMON: GoOffsets = GoOffsets {
 const ROWS: &[(u32, GoOffsets)] = &[
     (19, GoOffsets { heap_pages: 0x10, heap_all_spans: 0x10140, ..COMMON }),
     (20, GoOffsets { heap_all_spans: 0x10120, ..COMMON }),
-    (21, GoOffsets { span_class: 0x6a, span_state: 0x6b, span_elem_size: 0x70, ..COMMON }),
+    (21, GoOffsets { span_alloc_count: 0x68, span_class: 0x6a, span_state: 0x6b, span_elem_size: 0x70, ..COMMON }),
     (22, COMMON),
     (23, GoOffsets { g_goid: 0xa0, p_page_cache: 0x40, ..COMMON }),
     (24, GoOffsets { g_goid: 0xa0, p_page_cache: 0x40, ..COMMON }),

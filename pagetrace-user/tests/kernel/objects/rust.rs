@@ -20,13 +20,15 @@ fn rustc() -> PathBuf {
     Path::new(CARGO).with_file_name("rustc")
 }
 
-fn leaks() -> PathBuf {
+/// Compiles a source of `tests/programs`.
+pub fn built(source: &str, flags: &[&str]) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
     std::fs::create_dir_all(&directory).unwrap();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/leaks.rs");
-    let program = directory.join("leaks");
+    let program = directory.join(source.replace('.', "-"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);
     let mut command = Command::new(rustc());
-    let made = command.args(["-O", "--edition=2024", "-o"]).args([&program, &source]).output().unwrap();
+    command.args(["-O", "--edition=2024"]).args(flags).arg("-o").args([&program, &source]);
+    let made = command.output().unwrap();
     assert!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
     program
 }
@@ -34,7 +36,7 @@ fn leaks() -> PathBuf {
 #[test]
 fn what_a_rust_program_leaks() {
     let stage = Stage::enter("objects_rust");
-    let program = leaks();
+    let program = built("leaks.rs", &[]);
     let (all, nothing) = ([program.to_str().unwrap()], [program.to_str().unwrap(), "nothing"]);
     for preload in ALLOCATORS {
         let (counted_nothing, _) = counted(&stage, preload, &nothing);
