@@ -92,8 +92,7 @@ impl Leaks {
         let from = state.tally().first.unwrap_or_default();
         let recorded = state.now().since(from);
         let period = header.object_period_bytes.unwrap_or(0);
-        let unit =
-            if header.object_period_bytes.is_none() && !state.heap().is_empty() { Unit::Run } else { Unit::Object };
+        let unit = Unit::of(header, state);
         let given = if unit == Unit::Run { runs(state) } else { objects(state) };
         let lines = same_lines(state, given.iter().filter_map(|given| given.stack));
         let mut sums: BTreeMap<Option<StackId>, Sum> = BTreeMap::new();
@@ -237,7 +236,8 @@ fn runs(state: &State) -> Vec<Given> {
     given.collect()
 }
 
-fn weight(bytes: u64, error: u64) -> String {
+/// Bytes with their standard error.
+pub(crate) fn weight(bytes: u64, error: u64) -> String {
     if error == 0 { Bytes(bytes).to_string() } else { format!("{} ± {}", Bytes(bytes), Bytes(error)) }
 }
 

@@ -8,7 +8,7 @@ use crate::format::{Outcome, Trace};
 use crate::leaks::Leaks;
 use crate::replay::State;
 use crate::report::Report;
-use crate::stacks::{Of, Weighing};
+use crate::stacks::{Of, Unit, Weighing};
 use crate::units::{Nanos, Range};
 
 /// The flame graphs, in their order.
@@ -17,7 +17,7 @@ const FLAMES: [Of; 6] = [Of::Resident, Of::Mapped, Of::Returned, Of::Faults, Of:
 /// All that is known of a trace.
 pub(super) struct Folded {
     pub report: Report,
-    /// Where objects were recorded.
+    /// Where objects were recorded, or the runs of a page heap.
     pub leaks: Option<Leaks>,
     pub drawn: Drawn,
     pub outcome: Outcome,
@@ -42,7 +42,8 @@ pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
     let mut flame = |of| Flame::of(of, &weighing.profile(header, &state, of));
     let flames =
         if state.stacks().is_empty() { Vec::new() } else { FLAMES.into_iter().filter_map(&mut flame).collect() };
-    let leaks = header.object_period_bytes.map(|_| Leaks::new(header, &state, Nanos(0)));
+    let has_leaks = header.object_period_bytes.is_some() || Unit::of(header, &state) == Unit::Run;
+    let leaks = has_leaks.then(|| Leaks::new(header, &state, Nanos(0)));
     let drawn = Drawn {
         from_ns: report.from_ns,
         to_ns: report.to_ns,

@@ -1,9 +1,9 @@
 //! Tables: what the report lists, as cells.
 
 use super::shown;
-use crate::leaks::{Leaks, Site};
+use crate::leaks::{Leaks, Site, weight};
 use crate::report::{Report, at, many, signed};
-use crate::stacks::Frame;
+use crate::stacks::{Frame, Unit};
 use crate::units::{Bytes, Nanos};
 
 /// Frames of one stack that are shown.
@@ -341,13 +341,20 @@ pub(super) struct Leak {
     pub frames: Vec<String>,
 }
 
-/// What objects stay: a sentence, the stacks, and how many more there are.
+/// What objects or runs of a page heap stay: a sentence, the stacks, and how many more there are.
 pub(super) fn leaks(leaks: &Leaks, top: usize) -> (String, Vec<Leak>, usize) {
+    let (noun, beside) = match leaks.unit {
+        Unit::Object => ("object", ""),
+        Unit::Run => (
+            "run",
+            " Small objects of one size share a run of the page heap: its stack is that of who needed a new one.",
+        ),
+    };
     let note = format!(
         "{} in about {} were given in the recording and not taken back. Not all of it leaks: what was given in one part of the \
-         recording only is more likely kept on purpose, what was given in all parts is likely a leak.",
+         recording only is more likely kept on purpose, what was given in all parts is likely a leak.{beside}",
         weight(leaks.bytes, leaks.error_bytes),
-        many(leaks.objects, "object")
+        many(leaks.objects, noun)
     );
     let leak = |site: &Site| {
         let (first, last) = (Nanos(site.first_ns).as_secs_f64(), Nanos(site.last_ns).as_secs_f64());
@@ -356,8 +363,9 @@ pub(super) fn leaks(leaks: &Leaks, top: usize) -> (String, Vec<Leak>, usize) {
             doubt => format!("; {doubt} of them may have been taken back in a gap"),
         };
         let about = format!(
-            "{} by {}, in {} of {} parts of the recording, +{first:.3} s to +{last:.3} s{doubt}",
-            many(site.objects, "object"),
+            "{} {} {}, in {} of {} parts of the recording, +{first:.3} s to +{last:.3} s{doubt}",
+            many(site.objects, noun),
+            if leaks.unit == Unit::Run { "for" } else { "by" },
             site.call,
             site.parts,
             leaks.parts
@@ -365,8 +373,4 @@ pub(super) fn leaks(leaks: &Leaks, top: usize) -> (String, Vec<Leak>, usize) {
         Leak { bytes: weight(site.bytes, site.error_bytes), about, frames: frames(&site.frames) }
     };
     (note, leaks.sites.iter().take(top).map(leak).collect(), leaks.sites.len().saturating_sub(top))
-}
-
-fn weight(bytes: u64, error: u64) -> String {
-    if error == 0 { Bytes(bytes).to_string() } else { format!("{} ± {}", Bytes(bytes), Bytes(error)) }
 }
