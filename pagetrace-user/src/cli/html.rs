@@ -1,9 +1,9 @@
 //! `report FILE -o X.html`: a trace as one page.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
-use super::reading::warn;
+use super::reading::{cannot_write, unreadable, warn};
 use crate::failure::{Code, Failure};
 use crate::html;
 use crate::input;
@@ -33,19 +33,8 @@ pub(super) fn write(files: &[std::path::PathBuf], output: &Path, force: bool, to
     };
     let mut trace = input::open(file)?;
     let mut out = OutputFile::create(output, force).map_err(|error| cannot_write(output, &error))?;
-    let page = html::page(&mut trace, top).map_err(|error| {
-        Failure::new(Code::Failed, format!("cannot read {}", file.display()), error.to_string(), "")
-    })?;
+    let page = html::page(&mut trace, top).map_err(|error| unreadable(file, &error))?;
     let written = out.write_all(page.html.as_bytes()).and_then(|()| out.finish());
     written.map_err(|error| cannot_write(output, &error))?;
     Ok(warn(file, &page.outcome))
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    let fix = match error.kind() {
-        io::ErrorKind::AlreadyExists => "give another name, or --force to overwrite it",
-        io::ErrorKind::NotFound => "make its directory first",
-        _ => "give a place that can be written: -o X.html",
-    };
-    Failure::new(Code::Failed, format!("cannot write {}", path.display()), error.to_string(), fix)
 }

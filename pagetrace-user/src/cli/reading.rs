@@ -288,7 +288,17 @@ pub(super) fn each(
     Ok(worst)
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
+/// A file that was asked for and cannot be written.
+pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    let fix = match error.kind() {
+        io::ErrorKind::AlreadyExists => "give another name, or --force to overwrite it",
+        io::ErrorKind::NotFound => "make its directory first",
+        _ => "name a place that can be written",
+    };
+    Failure::new(Code::Failed, format!("cannot write {}", path.display()), error.to_string(), fix)
+}
+
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Code::Failed, format!("cannot read {}", path.display()), error.to_string(), "")
 }
 

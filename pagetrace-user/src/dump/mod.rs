@@ -14,6 +14,8 @@ mod row;
 mod stack;
 mod text;
 
+pub(crate) use stack::hex;
+
 use std::io::{self, Write};
 
 pub(crate) use row::json_of;

@@ -32,7 +32,7 @@ pub(super) fn describe<'a>(
 }
 
 /// A build id as it is written everywhere: hexadecimal.
-pub(super) fn hex(id: &[u8]) -> String {
+pub fn hex(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

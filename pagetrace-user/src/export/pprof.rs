@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
 
+use crate::dump::hex;
 use crate::event::Header;
 use crate::replay::State;
 use crate::stacks::{Frame, Profile};
@@ -166,10 +167,7 @@ pub(super) fn write(
 
 /// By path.
 fn build_ids(state: &State) -> HashMap<String, String> {
-    let files = state.files().filter_map(|(id, file)| {
-        let id: String = state.stacks().build_id(id)?.iter().map(|byte| format!("{byte:02x}")).collect();
-        Some((file.path.clone(), id))
-    });
+    let files = state.files().filter_map(|(id, file)| Some((file.path.clone(), hex(state.stacks().build_id(id)?))));
     files.collect()
 }
 
