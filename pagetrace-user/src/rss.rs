@@ -5,6 +5,7 @@
 //! *Units.* Bytes; ages in ns until the moment that is told. A page that a reading found is as old as that reading at least.
 
 mod text;
+mod together;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -18,6 +19,8 @@ use crate::replay::resident::{MakerId, Page};
 use crate::replay::{Class, Ledger, Moment, State, Window, difference, fold_within};
 use crate::stacks::{Frame, Toucher};
 use crate::units::{Bytes, Nanos, PAGE_BYTES, Pages};
+
+pub use together::{Adding, Together};
 
 /// What pages are told by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -14,7 +14,7 @@ use crate::failure::{Code, Failure};
 use crate::format::Trace;
 use crate::replay::{Window, fold_within};
 use crate::report::Report;
-use crate::rss::{By, Rss};
+use crate::rss::{Adding, By, Rss};
 use crate::scav::Scav;
 
 /// Lines of a list where nothing else is asked for.
@@ -83,6 +83,11 @@ pub(super) struct RssArgs {
     #[arg(env = "PAGETRACE_SINCE", hide_env = true)]
     since: Option<Duration>,
 
+    /// What the processes of all files hold together at the end: a frame that more of them map counts once
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue, conflicts_with_all = ["by", "at", "since"])]
+    #[arg(env = "PAGETRACE_TOGETHER", hide_env = true)]
+    together: bool,
+
     /// Lines to list
     #[arg(long, value_name = "N", default_value_t = TOP)]
     #[arg(env = "PAGETRACE_TOP", hide_env = true)]
@@ -143,7 +148,20 @@ impl ReportArgs {
 }
 
 impl RssArgs {
+    fn together(&self) -> Result<Code, Failure> {
+        let mut adding = Adding::default();
+        // Nothing is told of a file by itself: no titles.
+        let read =
+            each(&self.files, true, |path, reader, _| Ok(warn(path, &adding.add(reader).map_err(Stopped::Read)?)))?;
+        let together = adding.finish();
+        let text = if self.json { together.json() + "\n" } else { together.text(self.top) };
+        super::print(&text).map(|printed| if printed as u8 > read as u8 { printed } else { read })
+    }
+
     pub(super) fn run(&self) -> Result<Code, Failure> {
+        if self.together {
+            return self.together();
+        }
         let window = window(self.since, self.at);
         each(&self.files, self.json, |path, reader, out| {
             let (rss, outcome) = Rss::of(reader, self.by, window).map_err(Stopped::Read)?;

@@ -16,6 +16,11 @@ pub fn rss_bytes(pid: u32) -> u64 {
     kib(&read(pid, "smaps_rollup"), "Rss:") * 1024
 }
 
+/// Private anonymous memory, each page divided by those that map it, in KiB: rounded down.
+pub fn pss_anon_kib(pid: u32) -> u64 {
+    kib(&read(pid, "smaps_rollup"), "Pss_Anon:")
+}
+
 /// `Rss` and `AnonHugePages` of the mappings inside `[start, end)`, in bytes.
 pub fn range_bytes(pid: u32, (start, end): (u64, u64)) -> (u64, u64) {
     let (mut rss, mut huge, mut inside) = (0, 0, false);

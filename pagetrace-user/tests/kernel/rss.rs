@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::accounts::{Loss, close};
-use crate::procfs::{children, rss_bytes};
+use crate::procfs::{children, pss_anon_kib, rss_bytes};
 use crate::programs::{Target, children_said, freeze};
-use crate::recorder::{Recorder, Recording, report, run_command};
+use crate::recorder::{BINARY, Recorder, Recording, report, run_command};
 use crate::stage::{Setting, Stage, wait_for};
 
 /// Stops the processes, ends the recording, and compares each with `smaps_rollup`.
@@ -99,6 +99,31 @@ fn of_shared_memory() {
 #[test]
 fn of_a_copy_on_write_child_and_its_parent() {
     check_touch(&Stage::enter("rss"), "cow");
+}
+
+#[test]
+fn of_a_family_each_frame_counts_once() {
+    let stage = Stage::enter("rss");
+    let mut target = Target::start("touch", ["cow".as_ref(), stage.path().as_os_str()]).ready();
+    let recorder = Recorder::start(&stage.join("traces"), ["-f", "--pid", &target.pid().to_string()]);
+    let mut pids = children_said(&target.act());
+    pids.push(target.pid());
+    let recording = close_and_compare(recorder, &pids);
+    let ran = run_command(Command::new(BINARY).args(["rss", "--together", "--json"]).args(recording.files()));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let together: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(together["rss_bytes"].as_u64(), Some(pids.iter().map(|pid| rss_bytes(*pid)).sum()), "{together:#}");
+    assert_eq!(together["processes"].as_array().unwrap().len(), pids.len());
+    // Nobody else maps their anonymous memory, so their parts of it add up to all of it.
+    let once: u64 = together["classes"].as_array().unwrap().iter().fold(0, |sum, line| {
+        let is_anonymous = ["heap", "anonymous", "stack"].contains(&line["class"].as_str().unwrap());
+        sum + if is_anonymous { line["once_bytes"].as_u64().unwrap() } else { 0 }
+    });
+    let parts: u64 = pids.iter().map(|pid| pss_anon_kib(*pid)).sum();
+    let lost_to_rounding = once / 1024 - parts;
+    assert!(lost_to_rounding <= pids.len() as u64, "{once} bytes, {parts} KiB: {together:#}");
+    let shared = together["rss_bytes"].as_u64().unwrap() - together["once_bytes"].as_u64().unwrap();
+    assert!(shared > 1 << 20, "what the child has of its parent: {together:#}");
 }
 
 #[test]
