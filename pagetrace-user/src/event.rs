@@ -9,12 +9,14 @@
 //! nothing between them; all of it carries the time at which the reading began: every event after it in the
 //! file may or may not be contained in what was read, and applying such an event again changes nothing.
 
+mod arena;
 mod ends;
 mod object;
 mod stack;
 
 use crate::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
+pub use arena::{Arena, ArenaPages, Chunks};
 pub use ends::{CounterRow, Header, Probe, Trailer};
 pub use object::{CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
 pub use stack::{Function, Place, StackId, StackOf};
@@ -119,6 +121,12 @@ pub enum Body {
     HeapReading { why: Why },
     /// `pages` of the page heap from `addr`, and what they are.
     BaselineHeap { addr: u64, pages: HeapPages, state: HeapState },
+    /// The arenas of an allocator were read: they follow at the same time, and replace what was known of arenas.
+    ArenaReading { why: Why, name: String, path: String },
+    /// One of them.
+    Arena(Arena),
+    /// Pages of the arena before.
+    ArenaPages(ArenaPages),
     /// What the id stands for from here on: an allocator, and the file that its functions are in.
     /// `whole`: its functions were attached to before the program began; else what they did before this is not known.
     Library { id: LibraryId, whole: bool, name: String, path: String },
@@ -342,6 +350,9 @@ impl Body {
                 | Body::BaselinePages { .. }
                 | Body::HeapReading { .. }
                 | Body::BaselineHeap { .. }
+                | Body::ArenaReading { .. }
+                | Body::Arena(_)
+                | Body::ArenaPages(_)
                 | Body::Library { .. }
                 | Body::Calls { .. }
                 | Body::StackNode { .. }
@@ -373,6 +384,7 @@ impl Body {
             | Body::Reading { .. }
             | Body::BaselinePages { .. } => Layer::Page,
             Body::Heap(_) | Body::HeapReading { .. } | Body::BaselineHeap { .. } => Layer::Heap,
+            Body::ArenaReading { .. } | Body::Arena(_) | Body::ArenaPages(_) => Layer::Heap,
             Body::Object(_) | Body::Library { .. } | Body::Calls { .. } => Layer::Object,
             Body::Stack { .. } | Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => Layer::Stack,
             Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => {

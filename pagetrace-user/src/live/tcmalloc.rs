@@ -98,6 +98,12 @@ impl PageHeaps {
         PageHeaps { wanted, everyone, kinds: HashMap::new(), attached: HashMap::new(), before: HashMap::new() }
     }
 
+    /// Whether anything of allocators' heaps is to be recorded.
+    #[must_use]
+    pub fn are_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Attaches to the page heaps that a process has mapped by now; all that are attached to in it.
     pub fn of_process(&mut self, kernel: &mut Kernel, asked: Asked) -> Looked {
         let mut looked = Looked::default();

@@ -7,7 +7,7 @@ use super::heap::HeapPage;
 use super::levels::{Levels, RESIDENT};
 use super::mappings::Kind;
 use super::resident::Page;
-use crate::event::Member;
+use crate::event::{ArenaPages, Member};
 use crate::units::{Bytes, Nanos, Pages};
 
 /// What resident pages are for.
@@ -143,14 +143,8 @@ impl State {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         let mut ledger = Ledger { at: self.now, levels: self.levels, ..Ledger::default() };
-        let mut mappings = self.mappings.iter().peekable();
-        for (addr, page) in self.resident.iter() {
-            while mappings.next_if(|mapping| mapping.range.end <= addr).is_some() {}
-            let here = mappings.peek().filter(|mapping| mapping.range.contains(addr));
-            let shmem = here.is_some_and(|mapping| {
-                mapping.kind == Kind::Shmem || mapping.file.is_some_and(|id| self.shmem_files.contains(&id))
-            });
-            match classify(here.map(|mapping| mapping.kind), shmem, page) {
+        self.each_page(|addr, page, counted, is_mapped| {
+            match counted {
                 Some((class, member)) => {
                     ledger.add(class, member);
                     if matches!(class, Class::Heap | Class::Anonymous) {
@@ -159,11 +153,24 @@ impl State {
                 }
                 None => ledger.uncounted.0 = ledger.uncounted.0.saturating_add(1),
             }
-            if here.is_none() {
+            if !is_mapped {
                 ledger.unmapped.0 = ledger.unmapped.0.saturating_add(1);
             }
-        }
+        });
         ledger
+    }
+
+    /// Every resident page: where it counts, and whether it is in a known mapping.
+    pub(super) fn each_page(&self, mut visit: impl FnMut(u64, Page, Option<(Class, Member)>, bool)) {
+        let mut mappings = self.mappings.iter().peekable();
+        for (addr, page) in self.resident.iter() {
+            while mappings.next_if(|mapping| mapping.range.end <= addr).is_some() {}
+            let here = mappings.peek().filter(|mapping| mapping.range.contains(addr));
+            let shmem = here.is_some_and(|mapping| {
+                mapping.kind == Kind::Shmem || mapping.file.is_some_and(|id| self.shmem_files.contains(&id))
+            });
+            visit(addr, page, classify(here.map(|mapping| mapping.kind), shmem, page), here.is_some());
+        }
     }
 }
 
@@ -174,9 +181,20 @@ impl State {
             if let Some(pages) = ledger.in_heap.get_mut(what as usize) {
                 *pages = pages.saturating_add(1);
             }
-        } else if self.stacks.given_back(addr).is_some_and(|given| given.at >= page.since) {
+        } else if self.is_lazy(addr, page) {
             ledger.lazy.0 = ledger.lazy.0.saturating_add(1);
         }
+    }
+
+    /// Whether a page was given back for whenever the kernel needs it.
+    fn is_lazy(&self, addr: u64, page: Page) -> bool {
+        self.stacks.given_back(addr).is_some_and(|given| given.at >= page.since)
+    }
+
+    /// The row of an arena that a page is in, where nothing else is known of it.
+    pub(super) fn arena_page(&self, addr: u64, page: Page) -> Option<&ArenaPages> {
+        let row = self.arenas.row_of(addr)?;
+        (self.heap.page(addr).is_none() && !self.is_lazy(addr, page)).then_some(row)
     }
 }
 

@@ -14,6 +14,7 @@
 //! same place is newer and stays, and so does a page that came in while a mapping was made (`MAP_POPULATE`).
 
 mod anomaly;
+mod arenas;
 pub mod calls;
 mod frames;
 mod heap;
@@ -37,6 +38,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 pub use anomaly::{Anomaly, Oddity};
+pub use arenas::{ArenaReading, ArenaUse, ArenaUses};
 pub use heap::{Heap, HeapPage};
 pub use ledger::{Class, Ledger, difference};
 pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
@@ -48,6 +50,7 @@ pub use stacks::{Given, Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
 
 use anomaly::note;
+use arenas::Arenas;
 use mappings::Mappings;
 use resident::{MakerId, Page, Resident};
 
@@ -113,6 +116,7 @@ pub struct State {
     base: Option<Base>,
     peak: Peak,
     heap: Heap,
+    arenas: Arenas,
     objects: Objects,
     stacks: Stacks,
     tally: Tally,
@@ -182,6 +186,7 @@ impl State {
             Body::Exec { comm, exe } => {
                 self.clear();
                 self.heap.begin_anew();
+                self.arenas = Arenas::default();
                 self.objects.begin_anew();
                 self.image = Some((comm.to_text(), exe.clone()));
                 (self.gone, self.at_exit) = (false, None);
@@ -214,6 +219,9 @@ impl State {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.heap.row(event.ts, (addr, pages, state), odd);
             }
+            Body::ArenaReading { why, name, path } => self.arenas.begin(event.ts, *why, (name, path)),
+            Body::Arena(arena) => self.arenas.arena(*arena),
+            Body::ArenaPages(row) => self.arenas.row(*row),
             Body::Object(object) => {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.objects.apply(event.ts, event.tid, object, odd);

@@ -3,6 +3,7 @@
 //! *Invariant.* A page is in at most one range, so `gained` and `lost` of all ranges add up to what changed inside
 //! mappings. A page that went and came back is neither.
 
+use super::arenas::ArenaUses;
 use super::ledger::Ledger;
 use super::levels::{Levels, Maker};
 use super::mappings::{Kind, Mapping};
@@ -52,6 +53,7 @@ pub struct Snapshot {
     pub tasks: Vec<TaskMove>,
     /// What had been given back and was resident again.
     pub returned: Vec<Returned>,
+    pub arenas: Option<ArenaUses>,
 }
 
 impl State {
@@ -63,7 +65,7 @@ impl State {
 
     pub(super) fn take_snapshot(&self) -> Snapshot {
         let (ranges, tasks) = (self.ranges(), self.tasks());
-        Snapshot { ledger: self.ledger(), ranges, tasks, returned: self.returned() }
+        Snapshot { ledger: self.ledger(), ranges, tasks, returned: self.returned(), arenas: self.arenas() }
     }
 
     pub(super) fn set_base(&mut self, at: Nanos) {

@@ -105,6 +105,9 @@ impl Tally {
             | Body::Heap(_)
             | Body::HeapReading { .. }
             | Body::BaselineHeap { .. }
+            | Body::ArenaReading { .. }
+            | Body::Arena(_)
+            | Body::ArenaPages(_)
             | Body::Object(_)
             | Body::Library { .. }
             | Body::Calls { .. }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::arenas::{arenas_line, use_lines};
 use super::heap::heap_line;
 use super::objects::objects_line;
 use super::returned::returned_lines;
@@ -107,6 +108,8 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         forks: tally.forks,
         execs: tally.execs,
         returned: returned_lines(&snapshot.returned, state, top),
+        uses: use_lines(ledger, snapshot.arenas.as_ref()),
+        arenas: snapshot.arenas.as_ref().map(|uses| arenas_line(uses, top)),
         heap: heap_line(header, state, ledger, top),
         objects: objects_line(header, state),
         go: outcome.go.clone(),

@@ -6,6 +6,7 @@
 //!
 //! *Units.* In JSON bytes and nanoseconds (monotonic), in text binary units and seconds since the recording began.
 
+mod arenas;
 mod build;
 mod heap;
 mod objects;
@@ -20,6 +21,7 @@ use crate::format::Outcome;
 use crate::format::go::GoFile;
 use crate::replay::State;
 
+pub use arenas::{ArenaLine, ArenasLine, ChunksLine, UseLine};
 pub use heap::{HeapLine, PLine, ResidentLine};
 pub use objects::{CallLine, ObjectsLine};
 pub use returned::ReturnedLine;
@@ -105,6 +107,13 @@ pub struct Report {
 
     /// What had been given back and is resident again.
     pub returned: Vec<ReturnedLine>,
+    /// What allocators use the classes `heap` and `anonymous` for: `in_use`, `kept` (free, and not given back), `given_back` (and
+    /// there again), `lazy` (as `lazy_bytes`), `own` (their own structures), `unknown` (no known allocator's). Always all six;
+    /// they sum to the two classes.
+    pub uses: Vec<UseLine>,
+    /// The arenas of glibc, where they were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arenas: Option<ArenasLine>,
     /// The page heap of the allocator, where the trace has events of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heap: Option<HeapLine>,

@@ -72,6 +72,8 @@ mod go_silence;
 
 mod tcmalloc;
 
+mod arenas;
+
 mod crowd;
 
 mod attach_window;

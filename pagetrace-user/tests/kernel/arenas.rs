@@ -1,0 +1,167 @@
+//! The arenas of glibc in programs that know nothing of it.
+//!
+//! *Oracles.* `malloc_info(3)`, called by the program itself when nobody takes or frees any more: for each arena the chunks
+//! and bytes in fastbins, those that are free, and what it has of the system's, equal to the byte. It counts what threads put
+//! aside (tcache) as in use, which to the arena it is; of that the program knows how much there is, since it has filled every
+//! list. Of free chunks it adds up the words that have their sizes, with the flags in their low bits: `mallinfo2(3)`, of all
+//! arenas together, does not. `malloc_trim(3)` and the resident pages before and after it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pagetrace_user::format::Reader;
+use pagetrace_user::replay::{ArenaUses, fold};
+use serde_json::Value;
+
+use crate::objects::compiled;
+use crate::procfs::{mappings, range_bytes};
+use crate::programs::Target;
+use crate::recorder::{Recorder, Recording, report};
+use crate::stage::Stage;
+
+/// Fast chunks and bytes, free chunks and bytes, bytes of the system: of one arena.
+type Figures = [u64; 5];
+
+/// What `malloc_info` said, arena by arena.
+fn figures_said(file: &Path) -> Vec<Figures> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let heaps = text.split("<heap nr=").skip(1);
+    let heaps = heaps.map(|heap| {
+        let heap = heap.split("</heap>").next().unwrap();
+        let number = |element: &str, key: &str| {
+            let line = heap.split(element).nth(1).unwrap_or_else(|| panic!("{element} in {heap}"));
+            let value = line.split(&format!("{key}=\"")).nth(1).unwrap().split('"').next().unwrap();
+            value.parse::<u64>().unwrap()
+        };
+        let (fast, rest) = ("<total type=\"fast\"", "<total type=\"rest\"");
+        let system = number("<system type=\"current\"", "size");
+        [number(fast, "count"), number(fast, "size"), number(rest, "count"), number(rest, "size"), system]
+    });
+    heaps.collect()
+}
+
+/// What a recording says of the arenas at its end.
+fn arenas_of(file: &Path) -> Option<ArenaUses> {
+    let (state, _) = fold(&mut Reader::new(File::open(file).unwrap()).unwrap()).unwrap();
+    state.arenas()
+}
+
+/// The same figures, in the order of the ring.
+fn figures(uses: &ArenaUses) -> Vec<Figures> {
+    let arenas = uses.arenas.iter().map(|part| &part.arena);
+    let arenas = arenas.map(|arena| {
+        assert!(arena.settled, "{arena:?}");
+        // `top` is free too, and always there.
+        let rest = arena.free.bytes.0 + arena.top.0;
+        [arena.fast.count, arena.fast.bytes.0, arena.free.count + 1, rest, arena.size.0]
+    });
+    arenas.collect()
+}
+
+/// Every sum of a report closes, to the byte.
+fn assert_closed(report: &Value) {
+    let number = |value: &Value, key: &str| value[key].as_u64().unwrap_or_else(|| panic!("{key} in {value}"));
+    let line = &report["arenas"];
+    for arena in line["arenas"].as_array().unwrap().iter().chain([line]) {
+        let chunks = ["in_use", "cached", "fast", "free"].map(|chunks| number(&arena[chunks], "bytes"));
+        let size = chunks.iter().sum::<u64>() + number(arena, "top_bytes") + number(arena, "own_bytes");
+        assert_eq!(size, number(arena, "size_bytes"), "{arena}");
+        let parts = ["in_use", "kept", "free", "own"].map(|part| number(arena, &format!("resident_{part}_bytes")));
+        assert_eq!(parts.iter().sum::<u64>(), number(arena, "resident_bytes"), "{arena}");
+        assert!(number(arena, "resident_bytes").is_multiple_of(4096), "{arena}");
+    }
+    let classes = report["classes"].as_array().unwrap().iter();
+    let classes = classes.filter(|class| class["class"] == "heap" || class["class"] == "anonymous");
+    let uses = report["uses"].as_array().unwrap().iter();
+    assert_eq!(
+        uses.map(|line| number(line, "bytes")).sum::<u64>(),
+        classes.map(|class| number(class, "bytes")).sum::<u64>(),
+        "{report}"
+    );
+}
+
+/// Resident bytes of private anonymous memory.
+fn anonymous(pid: u32) -> u64 {
+    let ranges = mappings(pid).into_iter().filter(|(_, name)| name.is_empty() || name == "[heap]");
+    ranges.map(|(range, _)| range_bytes(pid, range).0).sum()
+}
+
+/// Compares arena by arena, and their sum.
+fn compare(name: &str, uses: &ArenaUses, info: &Path) {
+    let (ours, said) = (figures(uses), figures_said(info));
+    assert_eq!(ours.len(), said.len(), "{name}: {ours:?}, {said:?}");
+    for (ours, said) in ours.iter().zip(&said) {
+        let [fast, fast_bytes, free, free_bytes, system] = *ours;
+        assert_eq!(
+            [fast, fast_bytes, free, system],
+            [said[0], said[1], said[2], said[4]],
+            "{name}: {ours:?}, {said:?}"
+        );
+        // Before a free chunk there is one in use (1); some are marked as another's than the main arena's (4).
+        let flags = said[3] - free_bytes - (free - 1);
+        assert!(flags.is_multiple_of(4) && flags / 4 < free, "{name}: {ours:?}, {said:?}");
+    }
+    let text = std::fs::read_to_string(info).unwrap();
+    let all = text.lines().find_map(|line| line.strip_prefix("mallinfo2 "));
+    let all: Vec<u64> = all.unwrap().split(' ').map(|word| word.parse().unwrap()).collect();
+    let sum = ours.iter().fold([0; 4], |sum, ours| std::array::from_fn(|at| sum[at] + ours[at]));
+    // What is in fastbins is free to it.
+    assert_eq!(vec![sum[0], sum[1], sum[2], sum[3] + sum[1]], all, "{name}");
+}
+
+struct Ran {
+    recording: Recording,
+    info: PathBuf,
+    /// What `malloc_trim(0)` took.
+    trimmed: u64,
+}
+
+fn ran(stage: &Stage, name: &str, command: &mut Command) -> Ran {
+    let info = stage.join(&format!("{name}.xml"));
+    let mut target = Target::run(command.arg(&info)).ready();
+    let recording = Recorder::of_pid(&stage.join(name), target.pid()).interrupt();
+    let before = anonymous(target.pid());
+    target.act();
+    let trimmed = before - anonymous(target.pid());
+    target.finish();
+    Ran { recording, info, trimmed }
+}
+
+fn chunks() -> PathBuf {
+    compiled("cc", &["-O1", "-Wall", "-Wextra", "-pthread"], "chunks.c", "chunks")
+}
+
+#[test]
+fn what_malloc_info_says() {
+    let stage = Stage::enter("arenas");
+    let all = |threads: u64| (threads + 1) * 7 * 64;
+    for (name, threads, objects, setting, cached) in [
+        ("one", 0, "20000", ("UNUSED", ""), all(0)),
+        ("small", 2, "10", ("UNUSED", ""), all(2)),
+        ("threads", 4, "30000", ("UNUSED", ""), all(4)),
+        // More than one part of 64 MiB for each arena.
+        ("parts", 1, "120000", ("MALLOC_ARENA_MAX", "2"), all(1)),
+        ("shared", 6, "5000", ("MALLOC_ARENA_MAX", "2"), all(6)),
+        ("alone", 3, "5000", ("MALLOC_ARENA_MAX", "1"), all(3)),
+        ("uncached", 3, "20000", ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0"), 0),
+        ("slow", 3, "20000", ("GLIBC_TUNABLES", "glibc.malloc.mxfast=0"), all(3)),
+        ("padded", 2, "20000", ("MALLOC_TOP_PAD_", "9000000"), all(2)),
+        ("perturbed", 2, "20000", ("MALLOC_PERTURB_", "165"), all(2)),
+        ("mapped", 2, "20000", ("MALLOC_MMAP_THRESHOLD_", "4096"), all(2)),
+    ] {
+        let mut command = Command::new(chunks());
+        command.args([&threads.to_string(), objects]).env(setting.0, setting.1);
+        let Ran { recording, info, trimmed } = ran(&stage, name, &mut command);
+        let uses = arenas_of(&recording.file()).unwrap_or_else(|| panic!("{name}: {recording:?}"));
+        compare(name, &uses, &info);
+        assert_eq!(uses.arenas.iter().map(|part| part.arena.cached.count).sum::<u64>(), cached, "{name}");
+        let report = report(&recording.file());
+        assert_closed(&report);
+        assert_eq!(report["arenas"]["trim_bytes"], trimmed, "{name}");
+        assert_eq!(report["arenas"]["why"], "end", "{name}");
+        let allocator = report["arenas"]["allocator"].as_str().unwrap();
+        assert!(allocator.starts_with("glibc 2."), "{allocator}");
+        assert_eq!(report["unexplained_bytes"], 0, "{name}");
+    }
+}
