@@ -4,7 +4,8 @@
 //! and bytes in fastbins, those that are free, and what it has of the system's, equal to the byte. It counts what threads put
 //! aside (tcache) as in use, which to the arena it is; of that the program knows how much there is, since it has filled every
 //! list. Of free chunks it adds up the words that have their sizes, with the flags in their low bits: `mallinfo2(3)`, of all
-//! arenas together, does not. `malloc_trim(3)` and the resident pages before and after it.
+//! arenas together, does not. In programs that were not made for this a library that is put before them calls both
+//! (`say_chunks.c`). `malloc_trim(3)` and the resident pages before and after it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,14 @@ use std::process::Command;
 
 use pagetrace_user::format::Reader;
 use pagetrace_user::replay::{ArenaUses, fold};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::objects::compiled;
 use crate::procfs::{mappings, range_bytes};
 use crate::programs::Target;
 use crate::recorder::{Recorder, Recording, report};
-use crate::stage::Stage;
+use crate::stage::{Stage, wait_for};
 
 /// Fast chunks and bytes, free chunks and bytes, bytes of the system: of one arena.
 type Figures = [u64; 5];
@@ -164,4 +166,84 @@ fn what_malloc_info_says() {
         assert!(allocator.starts_with("glibc 2."), "{allocator}");
         assert_eq!(report["unexplained_bytes"], 0, "{name}");
     }
+}
+
+/// Programs that were not made for this, at a moment when they wait for us.
+#[test]
+fn what_malloc_info_says_of_real_programs() {
+    let stage = Stage::enter("arenas");
+    let shim = compiled("cc", &["-shared", "-fPIC", "-O2", "-Wall", "-Wextra"], "say_chunks.c", "say_chunks.so");
+    let perl =
+        "my %h; $h{$_} = 'x' x ($_ % 3000) for 1..20000; delete @h{1..15000}; $| = 1; print \"ready\\n\"; <STDIN>";
+    let python = "import sys, threading\n\
+                  d = {i: b'x' * (i % 9000) for i in range(20000)}\n\
+                  def work(): x = [b'y' * (i % 5000) for i in range(5000)]; y = x[::3]; x = None; here.wait(); quiet.wait()\n\
+                  here, quiet = threading.Barrier(4), threading.Barrier(4)\n\
+                  for _ in range(3): threading.Thread(target=work, daemon=True).start()\n\
+                  for i in range(0, 20000, 2): del d[i]\n\
+                  here.wait(); print('ready', flush=True); sys.stdin.readline()";
+    let sqlite = "CREATE TABLE t AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<60000) \
+                  SELECT i, printf('%.*c', i % 500, 'x') AS x FROM n; DELETE FROM t WHERE i % 3 = 0; SELECT 'ready';\n";
+    let bash = "for i in {1..20000}; do a[i]=x$i$i$i b[i]=${a[i]}$i; done; unset a; echo ready; read";
+    for (command, input) in [
+        (&["perl", "-e", perl][..], ""),
+        (&["/usr/bin/python3", "-c", python], ""),
+        (&["sqlite3", ":memory:"], sqlite),
+        (&["bash", "-c", bash], ""),
+    ] {
+        let name = command[0].rsplit('/').next().unwrap();
+        let info = stage.join(&format!("{name}.xml"));
+        let mut program = Command::new(command[0]);
+        program.args(&command[1..]).env("LD_PRELOAD", &shim).env("SAY_CHUNKS", &info).env("PERL_HASH_SEED", "0");
+        let mut target = Target::run(&mut program);
+        target.say(input);
+        let target = target.ready();
+        target.signal(Signal::USR1);
+        wait_for("what malloc_info says", || {
+            let text = std::fs::read_to_string(&info).unwrap();
+            text.lines().any(|line| line.starts_with("mallinfo2")).then_some(())
+        });
+        let recording = Recorder::of_pid(&stage.join(name), target.pid()).interrupt();
+        target.kill();
+        let uses = arenas_of(&recording.file()).unwrap_or_else(|| panic!("{name}: {recording:?}"));
+        compare(name, &uses, &info);
+        let report = report(&recording.file());
+        assert_closed(&report);
+        assert!(report["arenas"]["in_use"]["count"].as_u64().unwrap() > 1000, "{name}: {report}");
+    }
+}
+
+/// A program that has its C library in itself, at a low address; and that of another mount namespace.
+#[test]
+fn wherever_the_library_is() {
+    let stage = Stage::enter("arenas");
+    let flags = ["-O1", "-Wall", "-Wextra", "-pthread", "-static", "-no-pie"];
+    let alone = compiled("cc", &flags, "chunks.c", "chunks_static");
+    let mut command = Command::new(&alone);
+    let Ran { recording, info, trimmed } = ran(&stage, "static", command.args(["2", "5000"]));
+    compare("static", &arenas_of(&recording.file()).unwrap(), &info);
+    assert_eq!(report(&recording.file())["arenas"]["trim_bytes"], trimmed);
+    assert_eq!(report(&recording.file())["arenas"]["path"], alone.to_str().unwrap());
+    // There is no file of its name where the recorder is.
+    let script = "mount -t tmpfs nodev /mnt && cp \"$0\" /mnt/elsewhere && exec /mnt/elsewhere \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(&alone).args(["1", "5000"]);
+    let Ran { recording, info, .. } = ran(&stage, "elsewhere", &mut command);
+    compare("elsewhere", &arenas_of(&recording.file()).unwrap(), &info);
+}
+
+/// Where another allocator is put before the C library's, that is said, and nothing is made of the arenas that nobody uses.
+#[test]
+fn other_allocators_are_named() {
+    let stage = Stage::enter("arenas");
+    let mut command = Command::new("perl");
+    command.args(["-e", "$| = 1; my @x = map { 'x' x $_ } 1..3000; print \"ready\\n\"; <STDIN>"]);
+    let target = Target::run(command.env("LD_PRELOAD", "libjemalloc.so.2")).ready();
+    let recording = Recorder::of_pid(&stage.join("traces"), target.pid()).interrupt();
+    target.kill();
+    let report = report(&recording.file());
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("the heap of jemalloc 5.3.0 (/"), "{notes}");
+    assert!(notes.contains("is not walked: only that of glibc is"), "{notes}");
+    assert!(arenas_of(&recording.file()).is_none_or(|uses| uses.arenas.iter().all(|part| part.arena.size.0 == 0)));
 }
