@@ -176,6 +176,9 @@ fn arena(memory: &mut Memory, anywhere: &mut Memory, state: &ArenaState, is_main
         sums.links.add(own, ahead, back);
     }
     parts.sort_by_key(|part| part.range.start);
+    if parts.windows(2).any(|two| matches!(two, [one, next] if one.range.end > next.range.start)) {
+        return Err(Unwalkable::Odd("parts that overlap"));
+    }
     for part in &parts {
         chain::walk(memory, *part, is_main, &fast, &mut sums)?;
     }

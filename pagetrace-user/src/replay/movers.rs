@@ -6,6 +6,7 @@
 use super::arenas::ArenaUses;
 use super::ledger::Ledger;
 use super::levels::{Levels, Maker};
+use super::mappers::MapperUse;
 use super::mappings::{Kind, Mapping};
 use super::resident::{MakerId, Outline};
 use super::returned::Returned;
@@ -54,6 +55,7 @@ pub struct Snapshot {
     /// What had been given back and was resident again.
     pub returned: Vec<Returned>,
     pub arenas: Option<ArenaUses>,
+    pub mappers: Vec<MapperUse>,
 }
 
 impl State {
@@ -65,7 +67,8 @@ impl State {
 
     pub(super) fn take_snapshot(&self) -> Snapshot {
         let (ranges, tasks) = (self.ranges(), self.tasks());
-        Snapshot { ledger: self.ledger(), ranges, tasks, returned: self.returned(), arenas: self.arenas() }
+        let (arenas, mappers) = (self.arenas(), self.mappers());
+        Snapshot { ledger: self.ledger(), ranges, tasks, returned: self.returned(), arenas, mappers }
     }
 
     pub(super) fn set_base(&mut self, at: Nanos) {

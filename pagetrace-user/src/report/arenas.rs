@@ -1,4 +1,4 @@
-//! What allocators use the resident memory for, and the arenas of glibc: in use, put aside, free, and what of it would come
+//! The arenas of glibc: in use, put aside, free, and what of it would come
 //! back to the system if the allocator were asked.
 
 use std::fmt::{self, Write};
@@ -6,18 +6,10 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 
 use super::Report;
-use super::text::{at, left, many, put, rest, shown, table};
+use super::text::{at, many, put, rest, shown, table};
 use crate::event::Chunks;
-use crate::replay::{ArenaUse, ArenaUses, Class, HeapPage, Ledger};
+use crate::replay::{ArenaUse, ArenaUses};
 use crate::units::Bytes;
-
-/// Resident memory of the classes `heap` and `anonymous`.
-#[derive(Clone, Debug, Serialize)]
-pub struct UseLine {
-    #[serde(rename = "use")]
-    pub what: &'static str,
-    pub bytes: u64,
-}
 
 /// The arenas of an allocator, as they were read last. Sizes are of address space, with the chunks' headers; `resident_` are
 /// those of the ledger, and sum to `resident_bytes`.
@@ -137,7 +129,7 @@ impl ArenaSums {
     }
 }
 
-fn sum_of(uses: &ArenaUses) -> ArenaSums {
+pub(super) fn sum_of(uses: &ArenaUses) -> ArenaSums {
     let mut sum = ArenaSums::default();
     uses.arenas.iter().for_each(|part| sum.add(&ArenaSums::of(part)));
     sum
@@ -167,48 +159,6 @@ pub(super) fn arenas_line(uses: &ArenaUses, top: usize) -> ArenasLine {
         arenas,
         arenas_not_listed: count.saturating_sub(top) as u64,
     }
-}
-
-/// The classes `heap` and `anonymous` by what allocators use them for.
-pub(super) fn use_lines(ledger: &Ledger, arenas: Option<&ArenaUses>) -> Vec<UseLine> {
-    let arenas = arenas.map(sum_of).unwrap_or_default();
-    let heap = |what: &[HeapPage]| what.iter().map(|what| ledger.in_heap(*what).bytes().0).fold(0, u64::saturating_add);
-    let in_use =
-        heap(&[HeapPage::Objects, HeapPage::Stacks, HeapPage::Other]).saturating_add(arenas.resident_in_use_bytes);
-    let in_arenas = arenas.resident_kept_bytes.saturating_add(arenas.resident_free_bytes);
-    let known = [
-        ("in_use", in_use),
-        ("kept", heap(&[HeapPage::Free]).saturating_add(in_arenas)),
-        ("given_back", heap(&[HeapPage::GivenBack])),
-        ("lazy", ledger.lazy.bytes().0),
-        ("own", arenas.resident_own_bytes),
-    ];
-    let whole = ledger.placed(Class::Heap).bytes().0.saturating_add(ledger.placed(Class::Anonymous).bytes().0);
-    let unknown = known.iter().fold(whole, |rest, (_, bytes)| rest.saturating_sub(*bytes));
-    known.into_iter().chain([("unknown", unknown)]).map(|(what, bytes)| UseLine { what, bytes }).collect()
-}
-
-/// The classes by their use; nothing where no allocator's is known.
-pub(super) fn uses_section(report: &Report, out: &mut String) -> fmt::Result {
-    if report.arenas.is_none() && report.heap.is_none() {
-        return Ok(());
-    }
-    let of = |what: &str| Bytes(report.uses.iter().find(|line| line.what == what).map_or(0, |line| line.bytes));
-    let whole = Bytes(report.uses.iter().fold(0, |sum, line| sum.saturating_add(line.bytes)));
-    writeln!(out, "\nAllocators: what the {whole} of heap and anonymous are for")?;
-    let mut rows = table(&["resident", "use"]);
-    left(&mut rows, 1);
-    for (what, text) in [
-        ("in_use", "in use by the program"),
-        ("kept", "free, and kept by the allocator"),
-        ("given_back", "given back to the kernel, and there again"),
-        ("lazy", "given back for whenever the kernel needs it"),
-        ("own", "the allocator's own structures"),
-        ("unknown", "outside of any allocator that is known"),
-    ] {
-        rows.add_row([of(what).to_string(), text.to_owned()]);
-    }
-    put(out, &rows)
 }
 
 /// The arenas; nothing where none were read.

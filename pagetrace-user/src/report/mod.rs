@@ -12,6 +12,7 @@ mod heap;
 mod objects;
 mod returned;
 mod text;
+mod uses;
 mod wall;
 
 use serde::Serialize;
@@ -21,11 +22,12 @@ use crate::format::Outcome;
 use crate::format::go::GoFile;
 use crate::replay::State;
 
-pub use arenas::{ArenaLine, ArenasLine, ChunksLine, UseLine};
+pub use arenas::{ArenaLine, ArenasLine, ChunksLine};
 pub use heap::{HeapLine, PLine, ResidentLine};
 pub use objects::{CallLine, ObjectsLine};
 pub use returned::ReturnedLine;
 pub(crate) use text::{at, many, signed, span};
+pub use uses::{MapperLine, UseLine};
 pub(crate) use wall::utc;
 
 /// All that a report says.
@@ -111,6 +113,10 @@ pub struct Report {
     /// there again), `lazy` (as `lazy_bytes`), `own` (their own structures), `unknown` (no known allocator's). Always all six;
     /// they sum to the two classes.
     pub uses: Vec<UseLine>,
+    /// The class `anonymous` by the file whose code asked the kernel for it; resident bytes sum to the class.
+    pub mappers: Vec<MapperLine>,
+    /// Those beyond `--top`.
+    pub mappers_not_listed: u64,
     /// The arenas of glibc, where they were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arenas: Option<ArenasLine>,

@@ -74,6 +74,8 @@ mod tcmalloc;
 
 mod arenas;
 
+mod jemalloc;
+
 mod crowd;
 
 mod attach_window;
