@@ -22,7 +22,7 @@ use crate::format::Outcome;
 use crate::format::go::GoFile;
 use crate::replay::State;
 
-pub use arenas::{ArenaLine, ArenasLine, ChunksLine};
+pub use arenas::{ArenaLine, ArenaSums, ArenasLine, ChunksLine};
 pub use heap::{HeapLine, PLine, ResidentLine};
 pub use objects::{CallLine, ObjectsLine};
 pub use returned::ReturnedLine;

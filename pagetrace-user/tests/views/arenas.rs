@@ -96,3 +96,13 @@ fn report_of_arenas() {
     assert_eq!(uses.iter().sum::<u64>(), 13 * PAGE_BYTES);
     assert_eq!(uses.last(), Some(&(2 * PAGE_BYTES)));
 }
+
+#[test]
+fn the_page_has_the_arenas() {
+    let page = crate::page::paged(&fixture::whole(&trace())).html;
+    for words in
+        ["id=\"allocators\"", "id=\"arenas\"", "0x7f0012345c60 (main)", "malloc_trim(0) would give back 12.0 KiB"]
+    {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+}
