@@ -128,7 +128,6 @@ fn arenas(
         all.push(until_settled(memory, anywhere, state, index == 0)?);
     }
     let caches: Vec<(u64, u64)> = all.iter().flat_map(|read| read.caches.iter().copied()).collect();
-    anywhere.forget();
     for cache in caches {
         for (at, size) in caches::cached(anywhere, cache) {
             let chunk = Range::of(at, size);

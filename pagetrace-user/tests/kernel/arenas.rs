@@ -11,6 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pagetrace_user::event::Body;
 use pagetrace_user::format::Reader;
 use pagetrace_user::replay::{ArenaUses, fold};
 use rustix::process::Signal;
@@ -21,6 +22,7 @@ use crate::procfs::{mappings, range_bytes};
 use crate::programs::Target;
 use crate::recorder::{Recorder, Recording, report};
 use crate::stage::{Stage, wait_for};
+use crate::trace::Trace;
 
 /// Fast chunks and bytes, free chunks and bytes, bytes of the system: of one arena.
 type Figures = [u64; 5];
@@ -166,6 +168,47 @@ fn what_malloc_info_says() {
         assert!(allocator.starts_with("glibc 2."), "{allocator}");
         assert_eq!(report["unexplained_bytes"], 0, "{name}");
     }
+}
+
+/// Walked while threads take and free without a pause, and again when they have stopped.
+#[test]
+fn while_threads_take_and_free() {
+    const THREADS: u64 = 3;
+    const OBJECTS: u64 = 20000;
+    let stage = Stage::enter("arenas");
+    let info = stage.join("busy.xml");
+    let mut command = Command::new(chunks());
+    command.args([THREADS.to_string(), OBJECTS.to_string()]).arg(&info).arg("busy");
+    let mut target = Target::run(&mut command).ready();
+    let recorder = Recorder::of_pid(&stage.join("busy"), target.pid());
+    wait_for("the arenas to be read", || {
+        let file = std::fs::read_dir(stage.join("busy")).unwrap().find_map(|entry| {
+            let path = entry.unwrap().path();
+            path.to_string_lossy().contains(".pgt").then_some(path)
+        })?;
+        Trace::dump_with(&file, 7).of("heap", "arena").next().map(|_| ())
+    });
+    target.act();
+    let recording = recorder.interrupt();
+    target.finish();
+    compare("busy", &arenas_of(&recording.file()).unwrap(), &info);
+    // The first reading: every thread has its objects, but for the one that it changes.
+    let mut reader = Reader::new(File::open(recording.file()).unwrap()).unwrap();
+    let mut count = 0;
+    let mut readings = 0;
+    while let Some(event) = reader.next_event().unwrap() {
+        match event.body {
+            Body::ArenaReading { .. } => readings += 1,
+            Body::Arena(arena) if readings == 1 && !arena.is_main => count += arena.in_use.count,
+            _ => {}
+        }
+    }
+    assert_eq!(readings, 2, "{recording:?}");
+    // What a thread has put aside (448 chunks at most) counts as in use where its lists never stood still, and it has a few more
+    // for itself.
+    let before = THREADS * (OBJECTS / 2 - OBJECTS / 12);
+    let expected = THREADS * OBJECTS + before;
+    assert!(count.abs_diff(expected) < THREADS * 500, "{count} of {expected}");
 }
 
 /// Programs that were not made for this, at a moment when they wait for us.

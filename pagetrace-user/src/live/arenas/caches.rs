@@ -19,6 +19,9 @@ const FLAGS: u64 = 7;
 /// Chunks of all lists of an arena or thread.
 const MOST: usize = 1 << 20;
 
+/// Readings of what looks like a cache, whose thread may go on.
+const MOST_TRIES: u32 = 8;
+
 const LISTS: usize = 64;
 /// From this size on a cache has 2 bytes a count; else 1.
 const WIDE_CACHE: u64 = 0x290;
@@ -55,21 +58,25 @@ pub fn fast(memory: &mut Memory, fastbins: &[u64]) -> Result<HashSet<u64>, Unwal
     Err(last)
 }
 
-/// The chunks that a thread has put aside in a chunk of this size, with their sizes; none where it holds something else.
+/// The chunks that a thread has put aside in a chunk of this size, with their sizes; none where it holds something else, or
+/// never stands still.
 pub fn cached(memory: &mut Memory, (cache, size): (u64, u64)) -> Vec<(u64, u64)> {
-    let lists = if size >= WIDE_CACHE { counts::<80, 2>(memory, cache) } else { counts::<72, 1>(memory, cache) };
-    let Some(lists) = lists else { return Vec::new() };
-    let sized = || {
-        let all = lists.iter().zip(0..);
-        // A list begins where its first chunk's memory does.
-        all.map(|((count, first), index)| (first.saturating_sub(HEAD), LEAST + index * STEP, Some(*count)))
-    };
-    for pointers in Pointers::ALL {
-        let mut chunks = HashSet::new();
-        if lists_of(memory, sized(), pointers, &mut chunks).is_ok() {
-            let mut chunks: Vec<u64> = chunks.into_iter().collect();
-            chunks.sort_unstable();
-            return chunks.into_iter().filter_map(|at| Some((at, size_of(memory, at).ok()?))).collect();
+    for _ in 0..MOST_TRIES {
+        memory.forget();
+        let lists = if size >= WIDE_CACHE { counts::<80, 2>(memory, cache) } else { counts::<72, 1>(memory, cache) };
+        let Some(lists) = lists else { return Vec::new() };
+        let sized = || {
+            let all = lists.iter().zip(0..);
+            // A list begins where its first chunk's memory does.
+            all.map(|((count, first), index)| (first.saturating_sub(HEAD), LEAST + index * STEP, Some(*count)))
+        };
+        for pointers in Pointers::ALL {
+            let mut chunks = HashSet::new();
+            if lists_of(memory, sized(), pointers, &mut chunks).is_ok() {
+                let mut chunks: Vec<u64> = chunks.into_iter().collect();
+                chunks.sort_unstable();
+                return chunks.into_iter().filter_map(|at| Some((at, size_of(memory, at).ok()?))).collect();
+            }
         }
     }
     Vec::new()
