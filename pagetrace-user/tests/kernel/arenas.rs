@@ -290,3 +290,22 @@ fn other_allocators_are_named() {
     assert!(notes.contains("is not walked: only that of glibc is"), "{notes}");
     assert!(arenas_of(&recording.file()).is_none_or(|uses| uses.arenas.iter().all(|part| part.arena.size.0 == 0)));
 }
+
+/// A heap that is not in one piece is refused, and that is said once.
+#[test]
+fn what_does_not_verify_is_refused() {
+    let stage = Stage::enter("arenas");
+    let python = "import ctypes, sys\n\
+                  x = [b'x' * (600 + i % 900) for i in range(3000)]\n\
+                  ctypes.CDLL(None).sbrk(5000)\n\
+                  y = [b'y' * (600 + i % 900) for i in range(9000)]\n\
+                  print('ready', flush=True); sys.stdin.readline()";
+    let target = Target::run(Command::new("/usr/bin/python3").args(["-c", python])).ready();
+    let recording = Recorder::of_pid(&stage.join("traces"), target.pid()).interrupt();
+    target.kill();
+    let notes = report(&recording.file())["notes"].to_string();
+    let why = "was not walked: something else in the program moves the end of the heap too (sbrk)";
+    assert_eq!(notes.matches(why).count(), 1, "{notes}");
+    assert_eq!(recording.stderr.matches(why).count(), 1, "{}", recording.stderr);
+    assert!(arenas_of(&recording.file()).is_none());
+}

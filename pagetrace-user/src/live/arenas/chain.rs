@@ -87,6 +87,9 @@ pub fn walk(
         let size = tagged & !FLAGS;
         let is_fence = part.top.is_none() && size == FENCE && at.saturating_add(2 * FENCE) == part.range.end;
         let next = at.saturating_add(size);
+        if is_main && size == FENCE {
+            return Err(Unwalkable::Odd("something else in the program moves the end of the heap too (sbrk)"));
+        }
         if !(size >= LEAST || is_fence) || !size.is_multiple_of(16) || next > limit {
             return Err(Unwalkable::Odd("a chunk of an impossible size"));
         }

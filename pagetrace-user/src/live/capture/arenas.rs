@@ -100,8 +100,10 @@ impl Capture {
             }
             Ok(None) => {}
             Err(why) => {
-                self.route.notes.push(format!("{} ({}): {why}", target.comm, target.identity.pid));
-                target.notes.push(why);
+                if target.told.insert(why.clone()) {
+                    self.route.notes.push(format!("{} ({}): {why}", target.comm, target.identity.pid));
+                    target.notes.push(why);
+                }
             }
         }
     }
