@@ -9,6 +9,7 @@
 //! nothing between them; all of it carries the time at which the reading began: every event after it in the
 //! file may or may not be contained in what was read, and applying such an event again changes nothing.
 
+mod arena;
 mod ends;
 mod heap;
 mod object;
@@ -16,8 +17,9 @@ mod stack;
 
 use crate::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
+pub use arena::{Arena, ArenaPages, Chunks};
 pub use ends::{CounterRow, Header, Probe, Trailer};
-pub use heap::SpanUse;
+pub use heap::{HeapAct, HeapRun, HeapState, Span, SpanKind, SpanUse};
 pub use object::{CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
 pub use stack::{Function, Place, StackId, StackOf};
 
@@ -123,6 +125,12 @@ pub enum Body {
     BaselineHeap { addr: u64, pages: HeapPages, state: HeapState },
     /// What a run of the page heap holds, at this moment.
     SpanUse(SpanUse),
+    /// The arenas of an allocator were read: they follow at the same time, and replace what was known of arenas.
+    ArenaReading { why: Why, name: String, path: String },
+    /// One of them.
+    Arena(Arena),
+    /// Pages of the arena before.
+    ArenaPages(ArenaPages),
     /// What the id stands for from here on: an allocator, and the file that its functions are in.
     /// `whole`: its functions were attached to before the program began; else what they did before this is not known.
     Library { id: LibraryId, whole: bool, name: String, path: String },
@@ -177,46 +185,6 @@ use wire_enum;
 wire_enum! {
     /// The layers that have counters of their own.
     Layer { Vma = 0 => "vma", Page = 1 => "page", Task = 2 => "task", Heap = 3 => "heap", Object = 4 => "object", Stack = 5 => "stack" }
-}
-
-wire_enum! {
-    /// What a page heap does with a run of pages.
-    HeapAct {
-        /// Hands it out.
-        Alloc = 0 => "alloc",
-        /// Takes it back.
-        Free = 1 => "free",
-        /// Gives the memory of free pages back to the kernel, and keeps the range.
-        Scav = 2 => "scav",
-        /// Gets it from the kernel as address space: free, and without memory so far.
-        Mark = 3 => "mark",
-    }
-}
-
-wire_enum! {
-    /// What a run of a page heap is used for.
-    SpanKind {
-        /// Objects.
-        Heap = 0 => "heap",
-        /// Stacks of goroutines.
-        Stack = 1 => "stack",
-        /// The runtime's own structures.
-        Other = 2 => "other",
-    }
-}
-
-wire_enum! {
-    /// What pages of a page heap are at a moment.
-    HeapState {
-        /// In use for objects.
-        Heap = 0 => "heap",
-        /// In use for stacks of goroutines.
-        Stack = 1 => "stack",
-        /// In use for the runtime's own structures, or for what the reading cannot tell.
-        Other = 2 => "other",
-        /// Free, and given back to the kernel or never used.
-        GivenBack = 3 => "given_back",
-    }
 }
 
 wire_enum! {
@@ -303,28 +271,6 @@ impl HeapState {
     }
 }
 
-/// What a page heap did with `pages` from `addr`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeapRun {
-    pub act: HeapAct,
-    pub addr: u64,
-    pub pages: HeapPages,
-    /// The processor of Go's scheduler (its P) on which that happened; `None`: on a thread that had none.
-    pub p: Option<u32>,
-    /// The goroutine on whose behalf it happened, where the source tells.
-    pub goid: Option<u64>,
-    /// What the run is for, where the source tells.
-    pub span: Option<Span>,
-}
-
-/// What a run of a page heap is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    pub kind: SpanKind,
-    /// Of objects: 2 * size class + whether they hold no pointers, as Go numbers it; else 0.
-    pub class: u8,
-}
-
 /// A look of the kernel at pages, or of the process's own collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scan {
@@ -347,6 +293,9 @@ impl Body {
                 | Body::HeapReading { .. }
                 | Body::BaselineHeap { .. }
                 | Body::SpanUse(_)
+                | Body::ArenaReading { .. }
+                | Body::Arena(_)
+                | Body::ArenaPages(_)
                 | Body::Library { .. }
                 | Body::Calls { .. }
                 | Body::StackNode { .. }
@@ -378,6 +327,7 @@ impl Body {
             | Body::Reading { .. }
             | Body::BaselinePages { .. } => Layer::Page,
             Body::Heap(_) | Body::HeapReading { .. } | Body::BaselineHeap { .. } | Body::SpanUse(_) => Layer::Heap,
+            Body::ArenaReading { .. } | Body::Arena(_) | Body::ArenaPages(_) => Layer::Heap,
             Body::Object(_) | Body::Library { .. } | Body::Calls { .. } => Layer::Object,
             Body::Stack { .. } | Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => Layer::Stack,
             Body::Start { .. } | Body::Fork { .. } | Body::Exec { .. } | Body::Exit { .. } | Body::MmGone => {

@@ -15,7 +15,7 @@ use crate::event::{Event, FileId};
 use crate::units::Range;
 
 /// The columns: what every event has, then the rest.
-pub const COLUMNS: [&str; 70] = [
+pub const COLUMNS: [&str; 82] = [
     "ts",
     "cpu",
     "layer",
@@ -80,6 +80,18 @@ pub const COLUMNS: [&str; 70] = [
     "stack",
     "cut",
     "functions",
+    "is_main",
+    "in_use_count",
+    "in_use_bytes",
+    "cached_count",
+    "cached_bytes",
+    "fast_count",
+    "fast_bytes",
+    "free_count",
+    "free_bytes",
+    "top_bytes",
+    "kept_bytes",
+    "trims",
     "from",
     "to",
     "count",

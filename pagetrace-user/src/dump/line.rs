@@ -25,6 +25,9 @@
 //! | `baseline` | heap | `addr` `bytes` `npages` `span` (what it is in use for; `given_back`: free and without memory) |
 //! | `use` | heap | what a run holds at this moment: `addr` `bytes` `npages` `object_bytes` (of each) `objects` (in use, as far as the last sweep tells) |
 //! | `alloc` `free` `kept` | object | `addr` `bytes` (asked for; of a `free` 0 where every call is recorded) `call` `library` (id) `moves` (one half of a call like `realloc`); `kept`: the thread's last `free` that moves did not happen |
+//! | `sync` | heap | the arenas of an allocator were read: `why` `name` `path` |
+//! | `arena` | heap | `addr` (of its structure) `bytes` (of the kernel's) `whole` (it did not change meanwhile) `is_main` `in_use_count` `in_use_bytes` `cached_count` `cached_bytes` `fast_count` `fast_bytes` `free_count` `free_bytes` `top_bytes` |
+//! | `baseline` | heap | pages of that arena: `addr` `bytes` `npages` (of 4096 bytes) `in_use_bytes` `kept_bytes` (cached and fast) `free_bytes` `trims` (the allocator gives them back if asked to) |
 //! | `library` | object | `id` `name` `path` of an allocator; `whole`: recorded from the program's first call on, else from this line on |
 //! | `calls` | object | `call` `library` `calls` `bytes` (asked for) `nested` (made by another function of an allocator) `failed`: of all calls, sampled or not |
 //! | `node` | stack | the next one of the tree of calls, from 0 on: `parent` (absent: the thread began there), and its place: `path` `offset` in the file, `addr` outside of files, or `cut` |
@@ -36,6 +39,7 @@
 //!
 //! `actor` (`{tid, tgid, comm}`) stands on any line whose acting task is not of the process.
 
+use super::arena;
 use super::stack;
 use crate::event::{Actor, Body, Event, FileId, Function, Scan, Who};
 use crate::replay::{base_pages, calls};
@@ -60,6 +64,9 @@ pub fn kind(body: &Body) -> &'static str {
     match body {
         Body::Heap(run) => run.act.word(),
         Body::Object(object) => object.act.word(),
+        Body::ArenaReading { .. } => "sync",
+        Body::Arena(_) => "arena",
+        Body::ArenaPages(_) => "baseline",
         Body::Library { .. } => "library",
         Body::Calls { .. } => "calls",
         Body::Map { .. } | Body::Frame { .. } => "alloc",
@@ -93,10 +100,10 @@ pub fn kind(body: &Body) -> &'static str {
 }
 
 /// All kinds there are.
-pub const KINDS: [&str; 29] = [
+pub const KINDS: [&str; 30] = [
     "alloc", "free", "kept", "library", "calls", "scav", "mark", "advise", "brk", "remap", "protect", "failed",
-    "mapfile", "baseline", "use", "fault", "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone", "stack",
-    "node", "symbol", "build_id", "lost",
+    "mapfile", "baseline", "use", "arena", "fault", "rss", "scan", "sync", "start", "fork", "exec", "exit", "mm_gone",
+    "stack", "node", "symbol", "build_id", "lost",
 ];
 
 /// Gives `put` every value of the event beside the common ones, in the order of the table above.
@@ -245,6 +252,12 @@ pub fn describe<'a>(
             put("object_bytes", Number(used.object_bytes));
             put("objects", Number(used.objects));
         }
+        Body::ArenaReading { why, name, path } => {
+            put("why", Text(why.word()));
+            put("name", Text(name));
+            put("path", Text(path));
+        }
+        Body::Arena(_) | Body::ArenaPages(_) => arena::describe(&event.body, put),
         Body::Reading { why, range, maps } => {
             put("why", Text(why.word()));
             put_range(*range, put);

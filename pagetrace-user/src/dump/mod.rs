@@ -8,6 +8,7 @@
 //! *Units.* Bytes and nanoseconds are integers; addresses are hex strings (`"0x7f00"`); a page is the header's
 //! `page_bytes`, on the heap layer its `heap_page_bytes`.
 
+mod arena;
 pub mod csv;
 pub mod line;
 mod row;

@@ -3,6 +3,7 @@
 //! *Errors.* Whatever no writer makes is [`Corrupt`]. *Cost.* A constant number of steps an event, and memory
 //! only for its text and, in a block, its new context.
 
+use super::arena;
 use super::heap;
 use super::object;
 use super::stack;
@@ -192,6 +193,9 @@ impl EventReader {
             }
             op::rare::HEAP_READING => Body::HeapReading { why: code::<Why>(bytes.byte()?)? },
             op::rare::BASELINE_HEAP => heap::read_row(&mut self.block, bytes)?,
+            op::rare::ARENA_READING => arena::read_reading(bytes)?,
+            op::rare::ARENA => arena::read_arena(bytes)?,
+            op::rare::ARENA_PAGES => arena::read_pages(&mut self.block, bytes)?,
             op::rare::LIBRARY => object::read_library(bytes)?,
             op::rare::CALLS => object::read_count(bytes)?,
             op::rare::STACK_NODE => stack::read_node(bytes)?,

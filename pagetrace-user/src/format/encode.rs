@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::MAX_TEXT_BYTES;
+use super::arena;
 use super::heap;
 use super::object;
 use super::recent::Finder;
@@ -254,6 +255,9 @@ impl EventWriter {
             Body::HeapReading { why } => out.bytes.extend_from_slice(&[op::rare::HEAP_READING, why.code()]),
             &Body::BaselineHeap { addr, pages, state } => heap::write_row(addr, pages, state, &mut self.block, out),
             Body::SpanUse(used) => heap::write_use(used, &mut self.block, out),
+            Body::ArenaReading { .. } | Body::Arena(_) | Body::ArenaPages(_) => {
+                arena::write(body, &mut self.block, out)
+            }
             Body::Library { .. } | Body::Calls { .. } => object::write_rare(body, out),
             Body::StackNode { .. } | Body::Symbol { .. } | Body::BuildId { .. } => stack::write_rare(body, out),
             // Any other has an opcode of its own.
@@ -381,7 +385,7 @@ impl EventWriter {
 pub(super) fn bound(event: &Event) -> usize {
     const WITHOUT_TEXT: usize = 192;
     let texts = match &event.body {
-        Body::Library { name, path, .. } => [name.len(), path.len()],
+        Body::Library { name, path, .. } | Body::ArenaReading { name, path, .. } => [name.len(), path.len()],
         Body::MapFile { path: text, .. } | Body::Exec { exe: text, .. } => [text.len(), 0],
         Body::BaselineMap { name, .. } => [name.len(), 0],
         Body::Symbol { functions, .. } => return WITHOUT_TEXT + stack::bound(functions),

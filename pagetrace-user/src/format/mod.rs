@@ -104,13 +104,16 @@
 //! | 127, 14 | `Symbol` | place, `v` functions (at most 16), of each: `t` name and `t` file (at most 1024 bytes), `v` line |
 //! | 127, 15 | `BuildId` | `v` file, `u8` bytes, as many |
 //! | 127, 16 | `SpanUse` | `s(heap_end)` address, `v` pages, `v` bytes of an object, `v` objects |
+//! | 127, 20 | `ArenaReading` | `u8` why, `t` name, `t` path |
+//! | 127, 21 | `Arena` | `u8` bit 0 main, bit 1 settled; `v` address, `v` size, of `in_use`, `cached`, `fast`, `free` each `v` count and `v` bytes, `v` top |
+//! | 127, 22 | `ArenaPages` | `u8` trims, `s(arena_end)` address, `v` pages, `v` in use, `v` kept, `v` free |
 //!
 //! A place is `u8` 0: cut; 1: `v` address; 2: `v` file, `v` offset.
 //!
 //! # What events are written against
 //!
 //! Anew in every block, all zero: `range_end`, `brk`, `last_freed`, `pages_end` (end of the last baseline run),
-//! `pages_pfn` (frame after its last, of the last run with a frame), `heap_end` (address + 8192 * pages of the last `Heap`, `BaselineHeap` or `SpanUse`), `heap_goid` (of the last `Heap` that had one), `object_addr` (of the last `Object`), `stack` (of the last `Stack`), `level` of each member (the last `Rss` or
+//! `pages_pfn` (frame after its last, of the last run with a frame), `heap_end` (address + 8192 * pages of the last `Heap`, `BaselineHeap` or `SpanUse`), `heap_goid` (of the last `Heap` that had one), `object_addr` (of the last `Object`), `stack` (of the last `Stack`), `arena_end` (of the last `ArenaPages`), `level` of each member (the last `Rss` or
 //! `Frame`), and 256 `ips`: a fault puts its instruction address into slot
 //! (address * 0x9E3779B97F4A7C15 modulo 2^64) / 2^56. `heap_p`, the P of the last `Heap`, is none.
 //!
@@ -144,13 +147,14 @@
 //! | 3 | spans, goroutines and readings of the heap layer (127, 8 to 10), growth of the heap (act 3), phases of a collector (scan 6 to 9) |
 //! | 4 | the object layer (70; 127, 11 and 12) |
 //! | 5 | the stack layer (71; 127, 13 to 15) |
-//! | 6 | what the runs of a page heap hold (127, 16) |
+//! | 6 | what the runs of a page heap hold (127, 16), arenas (127, 20 to 22) |
 //!
 //! # Size
 //!
 //! A touched page is a `Fault` and a `Frame` of 3 bytes each when the kernel reuses what the process gave back, and
 //! 3 more when its frame is new; giving it back is 2 to 3. `tests/format.rs` holds the bounds.
 
+mod arena;
 mod block;
 mod decode;
 mod encode;

@@ -55,6 +55,9 @@ pub(super) mod op {
         pub const SYMBOL: u8 = 14;
         pub const BUILD_ID: u8 = 15;
         pub const SPAN_USE: u8 = 16;
+        pub const ARENA_READING: u8 = 20;
+        pub const ARENA: u8 = 21;
+        pub const ARENA_PAGES: u8 = 22;
     }
 }
 
@@ -106,6 +109,8 @@ pub(super) struct Block {
     pub object_addr: u64,
     /// The last stack.
     pub stack: u64,
+    /// End of the last pages of an arena.
+    pub arena_end: u64,
 }
 
 impl Block {
@@ -127,6 +132,7 @@ impl Block {
             heap_goid: 0,
             object_addr: 0,
             stack: 0,
+            arena_end: 0,
         }
     }
 

@@ -13,6 +13,7 @@
 //! *Bounds.* One pass over the events. Beside the state, the timeline keeps at most [`timeline::MOST_BUCKETS`] buckets and
 //! the map of addresses [`heat::MOST_ROWS`] rows of [`heat::MOST_COLUMNS`]; both halve their resolution as the trace grows.
 
+mod arenas;
 pub mod flame;
 mod fold;
 pub mod heat;

@@ -6,7 +6,7 @@ use super::fold::Folded;
 use super::ledger::{self, Figure};
 use super::tables::{self, Leak, Return, Table};
 use super::trust::Trust;
-use super::{Drawn, shown};
+use super::{Drawn, arenas, shown};
 use crate::report::{Report, span, utc};
 
 /// Stacks of leaks that are listed at most.
@@ -60,10 +60,7 @@ pub(super) fn render(folded: &Folded) -> Result<String, askama::Error> {
         ledger: ledger::table(report),
         ledger_notes: ledger::notes(report),
         returns: tables::returns(report),
-        sections: [tables::heap(report), tables::objects(report).into_iter().collect()]
-            .into_iter()
-            .filter(|tables: &Vec<Table>| !tables.is_empty())
-            .collect(),
+        sections: sections(report),
         movers: tables::movers(report),
         counts: report.go.is_none().then(|| tables::counts(report)),
         leaks: folded.leaks.as_ref().map(|leaks| tables::leaks(leaks, MOST_LEAKS)),
@@ -77,13 +74,22 @@ pub(super) fn render(folded: &Folded) -> Result<String, askama::Error> {
     page.render()
 }
 
+/// What allocators tell, those that do.
+fn sections(report: &Report) -> Vec<Vec<Table>> {
+    let (arenas, objects) = (arenas::arenas(report), tables::objects(report));
+    let all = [arenas::uses(report), arenas.into_iter().collect(), tables::heap(report), objects.into_iter().collect()];
+    all.into_iter().filter(|tables: &Vec<Table>| !tables.is_empty()).collect()
+}
+
 impl Page<'_> {
     fn parts(&self) -> Vec<(&'static str, &'static str)> {
-        const WORDS: [(&str, &str); 13] = [
+        const WORDS: [(&str, &str); 15] = [
             ("trust", "Trust"),
             ("ledger", "Ledger"),
             ("time", "Over time"),
             ("returned", "Came back"),
+            ("allocators", "Allocators"),
+            ("arenas", "Arenas"),
             ("heap", "Page heap"),
             ("objects", "Objects"),
             ("stacks", "Stacks"),

@@ -75,7 +75,7 @@ impl Cell {
         Cell { text, percent: u64::try_from(percent.min(100)).ok(), ..Cell::default() }
     }
 
-    fn bytes(bytes: u64) -> Cell {
+    pub fn bytes(bytes: u64) -> Cell {
         Cell::text(Bytes(bytes).to_string())
     }
 

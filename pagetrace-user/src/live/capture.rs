@@ -3,9 +3,10 @@
 //! *Pace.* Awake, it looks at the rings for the spin time; then it sleeps, for [`BUSY_PAUSE`] while records come, longer
 //! and longer up to [`IDLE_PAUSE`] while none do. Programs never wake it: a ring of the default size holds what comes in
 //! a pause many times over.
-//! *End*, in this order: levels and pages are read once more; the programs stop emitting; the rings are drained until
+//! *End*, in this order: the arenas, levels and pages are read once more; the programs stop emitting; the rings are drained until
 //! everything emitted is decoded; the merge is flushed; trailers; fsync and rename; detach.
 
+mod arenas;
 mod heaps;
 mod objects;
 mod readings;
@@ -59,6 +60,7 @@ pub struct Capture {
     pub heaps: Heaps,
     pub page_heaps: PageHeaps,
     pub objects: Objects,
+    walks: arenas::Walks,
     /// Address spaces that are gone, whose samples may still be in the kernel's map; and when they were last forgotten.
     gone_owners: BTreeSet<u32>,
     forgot: Nanos,
@@ -96,6 +98,7 @@ impl Capture {
             heaps,
             page_heaps,
             objects,
+            walks: arenas::Walks::default(),
             gone_owners: BTreeSet::new(),
             forgot: now,
             zero,
@@ -127,6 +130,7 @@ impl Capture {
         {
             self.tend(clock::now(), &mut |_| {})?;
         }
+        self.ask_for_arenas(&found.into_iter().collect::<Vec<_>>(), Why::Start);
         Ok(())
     }
 
@@ -157,6 +161,7 @@ impl Capture {
             self.attend();
             self.tend(now, tell)?;
             let read = self.read_step(now, &|_, _| true) | self.read_heap();
+            self.walk_arenas();
             if let Some(running) = command {
                 running.collect();
             }
@@ -197,6 +202,9 @@ impl Capture {
         self.route.open_all();
         // Who came last has a baseline too.
         if let Some(end) = self.read_all(control, Why::Start)? {
+            return Ok(end);
+        }
+        if let Some(end) = self.read_arenas(control)? {
             return Ok(end);
         }
         for target in self.route.targets.values_mut().filter(|target| !target.has_ended()) {

@@ -27,6 +27,7 @@ mod select;
 mod target;
 mod writer;
 
+mod arenas;
 mod heap;
 mod objects;
 mod silence;

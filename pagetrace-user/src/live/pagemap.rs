@@ -28,6 +28,10 @@ impl Entry {
         self.is_swapped() || (self.0 & PRESENT != 0 && !zero.contains(self.pfn()))
     }
 
+    pub fn is_present(self) -> bool {
+        self.0 & PRESENT != 0
+    }
+
     pub fn is_swapped(self) -> bool {
         self.0 & (PRESENT | GUARD) == 0 && self.0 & SWAPPED != 0
     }

@@ -51,6 +51,8 @@ pub struct Looked {
     pub libraries: Vec<Found>,
     /// Of other allocators, why their page heap is not recorded.
     pub refused: BTreeSet<String>,
+    /// The allocators that are not glibc's, with their files.
+    pub others: BTreeSet<String>,
 }
 
 /// A library in a process.
@@ -98,6 +100,12 @@ impl PageHeaps {
         PageHeaps { wanted, everyone, kinds: HashMap::new(), attached: HashMap::new(), before: HashMap::new() }
     }
 
+    /// Whether anything of allocators' heaps is to be recorded.
+    #[must_use]
+    pub fn are_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Attaches to the page heaps that a process has mapped by now; all that are attached to in it.
     pub fn of_process(&mut self, kernel: &mut Kernel, asked: Asked) -> Looked {
         let mut looked = Looked::default();
@@ -110,7 +118,12 @@ impl PageHeaps {
         for (link, path) in mapped_programs(asked.pid) {
             match self.kind(&link) {
                 Kind::None => {}
-                Kind::Refused(name, why) => allocators.push((name, why)),
+                Kind::Refused(name, why) => {
+                    if !is_glibc(&name) {
+                        looked.others.insert(format!("{name} ({path})"));
+                    }
+                    allocators.push((name, why));
+                }
                 Kind::Plan(name, _) if asked.is_go => {
                     let why = "the file tells of the Go runtime's own, and of no other";
                     looked.refused.insert(format!("the page heap of {name} ({path}) is not recorded: {why}"));
@@ -183,10 +196,13 @@ impl PageHeaps {
 /// is another allocator (`others`, or one of these), it is not the one that matters.
 #[must_use]
 pub fn refusals(allocators: &[(String, Why)], others: bool) -> Vec<String> {
-    let is_glibc = |name: &str| name.starts_with("glibc");
     let others = others || allocators.iter().any(|(name, _)| !is_glibc(name));
     let told = allocators.iter().filter(|(name, _)| !others || !is_glibc(name));
     told.map(|(name, why)| format!("the page heap of {name} is not recorded: {why}")).collect()
+}
+
+fn is_glibc(name: &str) -> bool {
+    name.starts_with("glibc")
 }
 
 fn attach(kernel: &mut Kernel, target: &Target, what: &str, (path, plan): (&str, Arc<Plan>)) -> Library {

@@ -7,7 +7,7 @@ use super::heap::HeapPage;
 use super::levels::{Levels, RESIDENT};
 use super::mappings::{Kind, Mapping};
 use super::resident::Page;
-use crate::event::Member;
+use crate::event::{ArenaPages, Member};
 use crate::units::{Bytes, Nanos, Pages};
 
 /// What resident pages are for.
@@ -186,9 +186,20 @@ impl State {
             if let Some(pages) = ledger.in_heap.get_mut(what as usize) {
                 *pages = pages.saturating_add(1);
             }
-        } else if self.stacks.given_back(addr).is_some_and(|given| given.at >= page.since) {
+        } else if self.is_lazy(addr, page) {
             ledger.lazy.0 = ledger.lazy.0.saturating_add(1);
         }
+    }
+
+    /// Whether a page was given back for whenever the kernel needs it.
+    fn is_lazy(&self, addr: u64, page: Page) -> bool {
+        self.stacks.given_back(addr).is_some_and(|given| given.at >= page.since)
+    }
+
+    /// The row of an arena that a page is in, where nothing else is known of it.
+    pub(super) fn arena_page(&self, addr: u64, page: Page) -> Option<&ArenaPages> {
+        let row = self.arenas.row_of(addr)?;
+        (self.heap.page(addr).is_none() && !self.is_lazy(addr, page)).then_some(row)
     }
 }
 

@@ -14,11 +14,13 @@
 //! same place is newer and stays, and so does a page that came in while a mapping was made (`MAP_POPULATE`).
 
 mod anomaly;
+mod arenas;
 pub mod calls;
 mod frames;
 mod heap;
 mod ledger;
 mod levels;
+mod mappers;
 pub mod mappings;
 mod movers;
 mod objects;
@@ -38,9 +40,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 pub use anomaly::{Anomaly, Oddity};
+pub use arenas::{ArenaReading, ArenaUse, ArenaUses};
 pub use heap::{Heap, HeapPage};
 pub use ledger::{Class, Ledger, difference};
 pub use levels::{Levels, Maker, Makers, Peak, RESIDENT, Task};
+pub use mappers::MapperUse;
 pub use movers::{Base, RangeMove, Snapshot, TaskMove};
 pub use objects::{Estimate, Live, Objects};
 pub use reading::{Closed, Correction};
@@ -52,6 +56,7 @@ pub use window::{Moment, Window, fold_within};
 use hashbrown::HashMap;
 
 use anomaly::note;
+use arenas::Arenas;
 use mappings::Mappings;
 use resident::{MakerId, Page, Resident};
 
@@ -121,6 +126,7 @@ pub struct State {
     changes_since: Option<Nanos>,
     peak: Peak,
     heap: Heap,
+    arenas: Arenas,
     objects: Objects,
     stacks: Stacks,
     tally: Tally,
@@ -187,6 +193,7 @@ impl State {
             Body::Exec { comm, exe } => {
                 self.clear();
                 self.heap.begin_anew();
+                self.arenas = Arenas::default();
                 self.objects.begin_anew();
                 self.image = Some((comm.to_text(), exe.clone()));
                 (self.gone, self.at_exit) = (false, None);
@@ -220,6 +227,9 @@ impl State {
                 self.heap.row(event.ts, (addr, pages, state), odd);
             }
             Body::SpanUse(used) => self.heap.holds(*used),
+            Body::ArenaReading { why, name, path } => self.arenas.begin(event.ts, *why, (name, path)),
+            Body::Arena(arena) => self.arenas.arena(*arena),
+            Body::ArenaPages(row) => self.arenas.row(*row),
             Body::Object(object) => {
                 let odd = |what, example| note(&mut self.anomalies, what, event.ts, example);
                 self.objects.apply(event.ts, event.tid, object, odd);

@@ -3,8 +3,10 @@
 //! *Invariant.* A page is in at most one range, so `gained` and `lost` of all ranges add up to what changed inside
 //! mappings. A page that went and came back is neither.
 
+use super::arenas::ArenaUses;
 use super::ledger::Ledger;
 use super::levels::{Levels, Maker};
+use super::mappers::MapperUse;
 use super::mappings::{Kind, Mapping};
 use super::resident::{MakerId, Outline};
 use super::returned::Returned;
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub tasks: Vec<TaskMove>,
     /// What had been given back and was resident again.
     pub returned: Vec<Returned>,
+    pub arenas: Option<ArenaUses>,
+    pub mappers: Vec<MapperUse>,
 }
 
 impl State {
@@ -63,7 +67,8 @@ impl State {
 
     pub(super) fn take_snapshot(&self) -> Snapshot {
         let (ranges, tasks) = (self.ranges(), self.tasks());
-        Snapshot { ledger: self.ledger(), ranges, tasks, returned: self.returned() }
+        let (arenas, mappers) = (self.arenas(), self.mappers());
+        Snapshot { ledger: self.ledger(), ranges, tasks, returned: self.returned(), arenas, mappers }
     }
 
     pub(super) fn set_base(&mut self, at: Nanos) {

@@ -242,6 +242,12 @@ impl Stacks {
         self.mapped.get(&addr).copied()
     }
 
+    /// The parts of a range that somebody mapped, and who did it last.
+    pub fn mapped_within(&self, range: Range) -> impl Iterator<Item = (Range, StackId)> {
+        let parts = self.mapped.overlapping(range.start..range.end);
+        parts.filter_map(move |(part, id)| Some((Range { start: part.start, end: part.end }.meet(range)?, *id)))
+    }
+
     /// When an address was given back last, and by whom.
     #[must_use]
     pub fn given_back(&self, addr: u64) -> Option<Given> {

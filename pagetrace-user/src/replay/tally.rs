@@ -106,6 +106,9 @@ impl Tally {
             | Body::HeapReading { .. }
             | Body::BaselineHeap { .. }
             | Body::SpanUse(_)
+            | Body::ArenaReading { .. }
+            | Body::Arena(_)
+            | Body::ArenaPages(_)
             | Body::Object(_)
             | Body::Library { .. }
             | Body::Calls { .. }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::arenas::arenas_line;
 use super::heap::heap_line;
 use super::objects::objects_line;
 use super::returned::returned_lines;
+use super::uses::{mapper_lines, use_lines};
 use super::{
     ActorLine, AnomalyLine, BaselineLine, ClassLine, CorrectionLine, CountLine, DamageAt, ExitLine, FailedLine,
     FaultLine, GapLine, MemberLine, RangeLine, ReadingLine, Report, ScanLine, ThreadLine,
@@ -115,6 +117,10 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         forks: tally.forks,
         execs: tally.execs,
         returned: returned_lines(&snapshot.returned, state, top),
+        uses: use_lines(ledger, snapshot.arenas.as_ref()),
+        mappers: mapper_lines(&snapshot.mappers, top),
+        mappers_not_listed: snapshot.mappers.len().saturating_sub(top) as u64,
+        arenas: snapshot.arenas.as_ref().map(|uses| arenas_line(uses, top)),
         heap: heap_line(header, state, ledger, top),
         objects: objects_line(header, state),
         go: outcome.go.clone(),

@@ -6,11 +6,13 @@
 //!
 //! *Units.* In JSON bytes and nanoseconds (monotonic), in text binary units and seconds since the recording began.
 
+mod arenas;
 mod build;
 mod heap;
 mod objects;
 mod returned;
 mod text;
+mod uses;
 mod wall;
 
 use serde::Serialize;
@@ -20,10 +22,12 @@ use crate::format::Outcome;
 use crate::format::go::GoFile;
 use crate::replay::State;
 
+pub use arenas::{ArenaLine, ArenaSums, ArenasLine, ChunksLine};
 pub use heap::{HeapLine, PLine, ResidentLine};
 pub use objects::{CallLine, ObjectsLine};
 pub use returned::ReturnedLine;
 pub(crate) use text::{at, left, many, put, shown, signed, span, table};
+pub use uses::{MapperLine, UseLine};
 pub(crate) use wall::utc;
 
 /// All that a report says.
@@ -108,6 +112,17 @@ pub struct Report {
 
     /// What had been given back and is resident again.
     pub returned: Vec<ReturnedLine>,
+    /// What allocators use the classes `heap` and `anonymous` for: `in_use`, `kept` (free, and not given back), `given_back` (and
+    /// there again), `lazy` (as `lazy_bytes`), `own` (their own structures), `unknown` (no known allocator's). Always all six;
+    /// they sum to the two classes.
+    pub uses: Vec<UseLine>,
+    /// The class `anonymous` by the file whose code asked the kernel for it; resident bytes sum to the class.
+    pub mappers: Vec<MapperLine>,
+    /// Those beyond `--top`.
+    pub mappers_not_listed: u64,
+    /// The arenas of glibc, where they were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arenas: Option<ArenasLine>,
     /// The page heap of the allocator, where the trace has events of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heap: Option<HeapLine>,

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Report, heap, objects, returned, wall};
+use super::{Report, arenas, heap, objects, returned, uses, wall};
 use crate::units::Bytes;
 
 /// Gaps that text lists one by one.
@@ -23,6 +23,8 @@ pub(super) fn text(report: &Report) -> String {
         .and_then(|()| books(report, &mut out))
         .and_then(|()| movers(report, &mut out))
         .and_then(|()| returned::section(report, &mut out))
+        .and_then(|()| uses::section(report, &mut out))
+        .and_then(|()| arenas::section(report, &mut out))
         .and_then(|()| heap::section(report, &mut out))
         .and_then(|()| objects::section(report, &mut out))
         .and_then(|()| counts(report, &mut out));

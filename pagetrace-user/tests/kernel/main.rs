@@ -76,6 +76,10 @@ mod go_silence;
 
 mod tcmalloc;
 
+mod arenas;
+
+mod jemalloc;
+
 mod crowd;
 
 mod attach_window;

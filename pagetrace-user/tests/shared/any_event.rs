@@ -5,9 +5,9 @@
 #![allow(dead_code, reason = "no test crate needs all of it")]
 
 use pagetrace_user::event::{
-    Access, Actor, Body, Call, CallCount, Event, FileId, Function, HeapAct, HeapRun, HeapState, Layer, LibraryId,
-    Member, Object, ObjectAct, ObjectCall, Place, Scan, ScanKind, Span, SpanKind, SpanUse, StackId, StackOf, Start,
-    Who, Why,
+    Access, Actor, Arena, ArenaPages, Body, Call, CallCount, Chunks, Event, FileId, Function, HeapAct, HeapRun,
+    HeapState, Layer, LibraryId, Member, Object, ObjectAct, ObjectCall, Place, Scan, ScanKind, Span, SpanKind, SpanUse,
+    StackId, StackOf, Start, Who, Why,
 };
 use pagetrace_user::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
@@ -141,6 +141,27 @@ fn heap() -> BoxedStrategy<Body> {
     .boxed()
 }
 
+/// Any of arenas.
+fn arenas() -> BoxedStrategy<Body> {
+    let bytes = || number().prop_map(Bytes);
+    let chunks = || (number(), bytes()).prop_map(|(count, bytes)| Chunks { count, bytes });
+    let flags = || (any::<bool>(), any::<bool>());
+    prop_oneof![
+        1 => (word(Why::ALL), text(), text()).prop_map(|(why, name, path)| Body::ArenaReading { why, name, path }),
+        2 => (number(), flags(), bytes(), (chunks(), chunks(), chunks(), chunks()), bytes()).prop_map(
+            |(addr, (is_main, settled), size, (in_use, cached, fast, free), top)| {
+                Body::Arena(Arena { addr, is_main, settled, size, in_use, cached, fast, free, top })
+            }
+        ),
+        4 => (number(), number(), (bytes(), bytes(), bytes()), any::<bool>()).prop_map(
+            |(addr, pages, (in_use, kept, free), trims)| {
+                Body::ArenaPages(ArenaPages { addr, pages: Pages(pages), in_use, kept, free, trims })
+            }
+        ),
+    ]
+    .boxed()
+}
+
 /// Any of the object layer.
 fn object() -> BoxedStrategy<Body> {
     let who = || {
@@ -219,7 +240,7 @@ fn other() -> BoxedStrategy<Body> {
 
 /// Any event, at any time.
 pub fn any_event() -> impl Strategy<Value = Event> {
-    let body = prop_oneof![vma(), page(), page(), other(), heap(), object(), stack()];
+    let body = prop_oneof![vma(), page(), page(), other(), heap(), arenas(), object(), stack()];
     let ts = prop_oneof![8 => 0u64..5000, 1 => any::<u64>()];
     let cpu = prop_oneof![8 => 0u16..3, 1 => any::<u16>()];
     let tid = prop_oneof![8 => 100u32..104, 1 => any::<u32>()];

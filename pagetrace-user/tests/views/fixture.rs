@@ -109,7 +109,14 @@ pub struct Script {
 
 impl Script {
     fn add(&mut self, tid: u32, actor: Option<Actor>, body: Body) {
-        let row = matches!(body, Body::BaselineMap { .. } | Body::BaselinePages { .. } | Body::BaselineHeap { .. });
+        let row = matches!(
+            body,
+            Body::BaselineMap { .. }
+                | Body::BaselinePages { .. }
+                | Body::BaselineHeap { .. }
+                | Body::Arena(_)
+                | Body::ArenaPages(_)
+        );
         self.now += u64::from(!row) * 1_000_000;
         let cpu = u16::from(tid == WORKER);
         self.events.push(Event { ts: Nanos(T0 + self.now), cpu, tid: Tid(tid), actor, body });

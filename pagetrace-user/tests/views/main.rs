@@ -3,6 +3,7 @@
 
 #[path = "../shared/any_event.rs"]
 mod any_event;
+mod arenas;
 mod clients;
 mod fixture;
 mod frag;
@@ -155,6 +156,7 @@ fn filters_keep_header_and_trailer() {
     shown.extend(lines(&fixture::page_heap(), &Filter::default()));
     shown.extend(lines(&fixture::objects(), &Filter::default()));
     shown.extend(lines(&stacked::trace(), &Filter::default()));
+    shown.extend(lines(&arenas::trace(), &Filter::default()));
     for kind in line::KINDS.iter().filter(|kind| !["exec", "exit", "mm_gone"].contains(kind)) {
         assert!(shown.iter().any(|line| line.ends_with(&format!("/{kind}"))), "{kind}");
     }

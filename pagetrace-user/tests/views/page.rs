@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use pagetrace_user::event::{Body, Event, FileId, Function, Header, Place, StackId, StackOf};
+use pagetrace_user::event::{Body, Event, FileId, Function, Header, Layer, Place, StackId, StackOf};
 use pagetrace_user::format::{Encoder, Reader};
 use pagetrace_user::html::{Page, page};
 use pagetrace_user::units::{Nanos, Tid};
 
-use crate::{fixture, program, reported, stacked};
+use crate::{arenas, fixture, program, reported, stacked};
 
-fn paged(bytes: &[u8]) -> Page {
+pub fn paged(bytes: &[u8]) -> Page {
     page(&mut Reader::new(bytes).unwrap(), 100).unwrap()
 }
 
@@ -60,9 +60,14 @@ fn the_reports_tell_what_was_there_before_the_process_ended() {
 
 #[test]
 fn the_same_trace_gives_the_same_page_which_needs_nothing_else() {
-    for events in
-        [fixture::eventful(), fixture::short_life(), stacked::trace(), fixture::page_heap(), fixture::objects()]
-    {
+    for events in [
+        fixture::eventful(),
+        fixture::short_life(),
+        stacked::trace(),
+        fixture::page_heap(),
+        fixture::objects(),
+        arenas::trace(),
+    ] {
         let bytes = fixture::whole(&events);
         let html = paged(&bytes).html;
         assert_eq!(html, paged(&bytes).html);
@@ -103,6 +108,8 @@ fn hostile() -> Vec<u8> {
     };
     let mut events = stacked::trace();
     events.extend(fixture::objects());
+    // What was read of arenas, and not the pages that it is about.
+    events.extend(arenas::trace().into_iter().filter(|event| event.body.layer() == Layer::Heap));
     for (at, event) in events.iter_mut().enumerate() {
         event.ts = Nanos(fixture::T0 + at as u64 * 1_000_000);
         if let Some(actor) = &mut event.actor {
@@ -110,6 +117,7 @@ fn hostile() -> Vec<u8> {
         }
         match &mut event.body {
             Body::MapFile { path, .. } | Body::Library { path, .. } => *path = name(at),
+            Body::ArenaReading { name: allocator, path, .. } => (*allocator, *path) = (name(at), name(at + 1)),
             Body::Symbol { functions, .. } => {
                 for function in functions {
                     (function.name, function.file) = (name(at), name(at + 1));

@@ -69,6 +69,12 @@ impl Capture {
             }
             target.heap.libraries.push(library);
         }
+        for other in looked.others {
+            let note = format!("the heap of {other} is not walked: only that of glibc is");
+            if target.told.insert(note.clone()) {
+                target.notes.push(note);
+            }
+        }
         let is_go = target.heap.is_go;
         for refusal in looked.refused {
             // That of the C library of every process is no news.

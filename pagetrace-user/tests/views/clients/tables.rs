@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{exported, printed};
 use crate::fixture::{self, Script};
-use crate::stacked;
+use crate::{arenas, stacked};
 
 /// Reads a table strictly, and prints every row as an object of what is in it.
 const READ: &str = "
@@ -38,9 +38,9 @@ fn hostile() -> Vec<Event> {
 }
 
 /// Every kind of event.
-pub fn all() -> [Vec<Event>; 6] {
+pub fn all() -> [Vec<Event>; 7] {
     let (eventful, short_life) = (fixture::eventful(), fixture::short_life());
-    [eventful, short_life, fixture::page_heap(), fixture::objects(), stacked::trace(), hostile()]
+    [eventful, short_life, fixture::page_heap(), fixture::objects(), stacked::trace(), arenas::trace(), hostile()]
 }
 
 /// A line of `dump --json` as the cells of a table.
