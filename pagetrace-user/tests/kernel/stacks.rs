@@ -189,7 +189,7 @@ fn stacks_of_real_programs_reach_their_ends() {
     }
 }
 
-/// The names in a program without symbols are those that the same program with symbols has.
+/// Names and lines in a program without symbols are those that the same program with symbols has.
 #[test]
 fn go_programs_tell_their_stacks() {
     let stage = Stage::enter("stacks-go");
@@ -209,10 +209,17 @@ fn go_programs_tell_their_stacks() {
             let mut command = go(version);
             command.args(["tool", "addr2line"]).arg(&plain).stdin(std::fs::File::open(asked).unwrap());
             let told = output(&mut command);
-            let told: Vec<&str> = told.lines().step_by(2).collect();
+            let told: Vec<&str> = told.lines().collect();
             let ours: Vec<&str> = names.values().map(|functions| functions.last().unwrap().name.as_str()).collect();
             assert!(ours.len() > 50, "{version} {stripped}: {}", ours.len());
-            assert_eq!(ours, told, "{version} {stripped}");
+            assert_eq!(ours, told.iter().copied().step_by(2).collect::<Vec<_>>(), "{version} {stripped}");
+            if stripped {
+                let line = |functions: &Vec<Function>| format!("{}:{}", functions[0].file, functions[0].line);
+                let lines: Vec<String> = names.values().map(line).collect();
+                assert_eq!(lines, told.iter().copied().skip(1).step_by(2).collect::<Vec<_>>(), "{version}");
+            }
+            let inlined = names.values().filter(|functions| functions.len() > 1).count();
+            assert!(inlined > 10, "{version} {stripped}: {inlined}");
             let heap = std::fs::File::open(&file).unwrap();
             let mut reader = Reader::new(std::io::BufReader::new(heap)).unwrap();
             let mut of_heap = 0;

@@ -1,7 +1,7 @@
 //! Names of places: functions, source files and lines, with what was inlined.
 //!
 //! *Source.* DWARF, also in a file of its own that a debug link names, else the symbol tables; of a Go program without
-//! either, its own table of functions. Demangled. All of it as `blazesym` reads it, but Go's table.
+//! either, its own tables of functions, lines and what was inlined. Demangled. All of it as `blazesym` reads it, but Go's tables.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -14,7 +14,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use super::{CodeFile, guarded};
 use crate::event::Function;
 use crate::live::uprobe::Identity;
-use crate::symbols::go::names_at;
+use crate::symbols::go::functions_at;
 
 /// Names that were found, so that every file is asked once for a place, whatever the number of processes.
 pub struct Namer {
@@ -58,8 +58,7 @@ impl Namer {
         }
         if !nameless.is_empty() {
             // A file that is no Go program has none of these.
-            let go = names_at(path, &nameless).unwrap_or_default();
-            named.extend(go.into_iter().map(|(offset, name)| (offset, vec![function(&name, None)])));
+            named.extend(functions_at(path, &nameless).unwrap_or_default());
         }
         named
     }
