@@ -17,7 +17,7 @@ use crate::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
 pub use ends::{CounterRow, Header, Probe, Trailer};
 pub use object::{CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
-pub use stack::{Function, Place, StackId, StackOf};
+pub use stack::{Function, KERNEL, Place, StackId, StackOf};
 
 /// One thing that happened to the process of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Values of the events of the stack layer.
 
 use super::line::Value;
-use crate::event::{Body, FileId, Place};
+use crate::event::{Body, FileId, KERNEL, Place};
 
 /// As [`super::line::describe`]. The lists of a `symbol` and the bytes of a `build_id` are [`texts`].
 pub(super) fn describe<'a>(
@@ -48,5 +48,9 @@ fn put_place<'a>(
         }
         Place::Address(address) => put("addr", Value::Address(address)),
         Place::Cut => put("cut", Value::Flag(true)),
+        Place::Kernel(offset) => {
+            put("path", Value::Text(KERNEL));
+            put("offset", Value::Number(offset));
+        }
     }
 }

@@ -104,7 +104,7 @@
 //! | 127, 14 | `Symbol` | place, `v` functions (at most 16), of each: `t` name and `t` file (at most 1024 bytes), `v` line |
 //! | 127, 15 | `BuildId` | `v` file, `u8` bytes, as many |
 //!
-//! A place is `u8` 0: cut; 1: `v` address; 2: `v` file, `v` offset.
+//! A place is `u8` 0: cut; 1: `v` address; 2: `v` file, `v` offset; 3: `v` bytes from the start of the kernel on.
 //!
 //! # What events are written against
 //!
@@ -133,7 +133,7 @@
 //!
 //! # Version policy
 //!
-//! This is version 5. Whatever changes what bytes mean gets the next number; a key more in header or trailer does
+//! This is version 6. Whatever changes what bytes mean gets the next number; a key more in header or trailer does
 //! not. A reader refuses newer versions, and reads all older ones.
 //!
 //! | version | differs from the one before |
@@ -143,6 +143,7 @@
 //! | 3 | spans, goroutines and readings of the heap layer (127, 8 to 10), growth of the heap (act 3), phases of a collector (scan 6 to 9) |
 //! | 4 | the object layer (70; 127, 11 and 12) |
 //! | 5 | the stack layer (71; 127, 13 to 15) |
+//! | 6 | places in the kernel (3) |
 //!
 //! # Size
 //!
@@ -186,7 +187,7 @@ pub trait Trace {
 pub const MAGIC: [u8; 8] = *b"\x89PGT\r\n\x1a\n";
 
 /// The version of the format that this module writes, and the newest that it reads.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// No block is longer than this, its head included.
 pub const BLOCK_BYTES_MAX: usize = 64 * 1024;

@@ -103,6 +103,10 @@ fn write_place(place: Place, out: &mut Out) {
             out.varint(u64::from(file.0));
             out.varint(offset);
         }
+        Place::Kernel(offset) => {
+            out.byte(3);
+            out.varint(offset);
+        }
     }
 }
 
@@ -111,6 +115,7 @@ fn read_place(bytes: &mut In<'_>) -> Result<Place, Corrupt> {
         0 => Ok(Place::Cut),
         1 => Ok(Place::Address(bytes.varint()?)),
         2 => Ok(Place::File { file: FileId(bytes.narrow()?), offset: bytes.varint()? }),
+        3 => Ok(Place::Kernel(bytes.varint()?)),
         _ => Err(Corrupt("an unknown kind of place")),
     }
 }

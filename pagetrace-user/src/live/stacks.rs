@@ -7,6 +7,7 @@
 
 mod code;
 mod guard;
+mod kernel;
 mod names;
 pub mod perf_map;
 mod unwind;
@@ -24,6 +25,7 @@ use framehop::x86_64::CacheX86_64;
 use crate::live::uprobe::Identity;
 pub use code::CodeFile;
 use guard::guarded;
+pub use kernel::KernelSymbols;
 pub use names::Namer;
 pub use unwind::{Copied, ProcessStacks, Walked};
 
@@ -36,11 +38,13 @@ const MOST_FILES: usize = 4096;
 pub struct Unwinding {
     files: HashMap<Identity, Option<Arc<CodeFile>>>,
     cache: CacheX86_64,
+    /// Of the kernel; `None` where its part of stacks is not recorded.
+    pub kernel: Option<KernelSymbols>,
 }
 
 impl Default for Unwinding {
     fn default() -> Unwinding {
-        Unwinding { files: HashMap::new(), cache: CacheX86_64::new() }
+        Unwinding { files: HashMap::new(), cache: CacheX86_64::new(), kernel: None }
     }
 }
 

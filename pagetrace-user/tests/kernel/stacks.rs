@@ -3,6 +3,8 @@
 //! *Oracles.* The program itself (`rooms.c`), which touches a known number of pages in each of its functions; `addr2line -fi`
 //! and `go tool addr2line` for the names; for programs that are not ours, that their stacks have an end.
 
+mod kernel;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

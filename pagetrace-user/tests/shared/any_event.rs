@@ -165,6 +165,7 @@ fn stack() -> BoxedStrategy<Body> {
             6 => (0u32..4, number()).prop_map(|(file, offset)| Place::File { file: FileId(file), offset }),
             2 => number().prop_map(Place::Address),
             1 => Just(Place::Cut),
+            2 => number().prop_map(Place::Kernel),
         ]
     };
     let text = || prop_oneof![8 => "\\PC{0,12}", 1 => Just("ü".repeat(512))];

@@ -47,6 +47,7 @@ pub fn trace() -> Vec<Event> {
         (Some(0), place(0x400)),
         (None, Place::Cut),
         (Some(4), Place::Address(0xabc0)),
+        (Some(2), Place::Kernel(0x500)),
     ] {
         script.own(node(parent, place));
     }
@@ -57,7 +58,8 @@ pub fn trace() -> Vec<Event> {
     for at in 0..4 {
         script.main(fault(BIG + at * 4096));
         if at < 3 {
-            script.main(stack(StackOf::Fault, 2));
+            // Of the third, the kernel's part is told too.
+            script.main(stack(StackOf::Fault, if at == 2 { 6 } else { 2 }));
         }
         script.main(frame(BIG + at * 4096, 0x1000 + at, 0, at + 1));
     }
@@ -76,6 +78,7 @@ pub fn trace() -> Vec<Event> {
     script.main(frame(BIG, 0x1000, 0, 4));
     script.other("khugepaged", 40, frame(BIG + 4096, 0x1001, 0, 5));
     script.own(Body::BuildId { file: FileId(1), id: vec![0xab, 0xcd] });
+    script.own(Body::Symbol { place: Place::Kernel(0x500), functions: named(&[("exc_page_fault", 0)]) });
     for (offset, functions) in
         [(0x100, named(&[("main", 80)])), (0x200, named(&[("grow", 12)])), (0x300, named(&[("fill", 30), ("put", 41)]))]
     {
@@ -132,19 +135,20 @@ fn stacks_as_files_of_other_tools() {
     let written = |form: Form| {
         let mut out = Vec::new();
         let done = export(&mut Reader::new(bytes.as_slice()).unwrap(), form, Of::Resident, &mut out).unwrap();
-        assert_eq!(done.stacks, 3, "{form:?}");
+        assert_eq!(done.stacks, 4, "{form:?}");
         out
     };
     assert_eq!(String::from_utf8(written(Form::Folded)).unwrap(), weighed(Of::Resident).folded());
     let flame = String::from_utf8(written(Form::Flame)).unwrap();
     assert!(flame.contains("<title>fill (12,288 bytes, 60.00%)</title>"), "{flame}");
+    assert!(flame.contains("<title>exc_page_fault (8,192 bytes, 40.00%)</title>"), "{flame}");
     let speedscope: serde_json::Value = serde_json::from_slice(&written(Form::Speedscope)).unwrap();
     assert_eq!(speedscope["profiles"][0]["endValue"], 5 * 4096);
     let mut profile = Vec::new();
     GzDecoder::new(written(Form::Pprof).as_slice()).read_to_end(&mut profile).unwrap();
     let text = String::from_utf8_lossy(&profile);
     assert!(
-        ["resident", "bytes", "khugepaged", "/usr/bin/cache", "abcd", "src/cache.c"]
+        ["resident", "bytes", "khugepaged", "/usr/bin/cache", "abcd", "src/cache.c", "[kernel.kallsyms]"]
             .iter()
             .all(|word| text.contains(word))
     );
@@ -165,7 +169,7 @@ fn what_changed_between_two_moments() {
     assert_eq!((diff.before, diff.after, diff.change), (4096, 5 * 4096, 4 * 4096));
     let told: Vec<(i64, &str)> =
         diff.changes.iter().map(|change| (change.change, change.frames.last().unwrap().name.as_str())).collect();
-    assert_eq!(told, [(2 * 4096, "fill"), (4096, "0xabc0"), (4096, "[khugepaged]")]);
+    assert_eq!(told, [(2 * 4096, "exc_page_fault"), (4096, "0xabc0"), (4096, "[khugepaged]")]);
     assert!(Diff::new(&end, &end).changes.is_empty());
     let back = Diff::new(&end, &late);
     assert_eq!((back.change, back.changes[0].change), (-2 * 4096, -4096));

@@ -1,6 +1,6 @@
 //! The stacks of one process: what code is mapped where, and the tree of calls so far.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use framehop::x86_64::{UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{FrameAddress, Module, Unwinder};
 
 use super::{CodeFile, MOST_NODES, Unwinding, guarded};
-use crate::event::{FileId, Place, StackId};
+use crate::event::{FileId, Function, Place, StackId};
 use crate::live::maps::{self, Name};
 use crate::live::target::NamedFile;
-use crate::units::{Nanos, Pid, Range};
+use crate::units::{Nanos, Pid, Range, Tid};
 
 /// Places of a stack that are told at most; of longer ones those farther out are missing.
 const MOST_PLACES: usize = 512;
@@ -44,6 +44,8 @@ pub enum Walked<'a> {
     Copied(Copied<'a>),
     /// Addresses, the innermost first.
     Addresses(&'a [u64]),
+    /// Nothing of the process's own code.
+    KernelOnly,
 }
 
 /// Code that is mapped.
@@ -70,6 +72,10 @@ pub struct ProcessStacks {
     /// The files that places of the tree are in, mapped still or not.
     files: BTreeMap<FileId, (String, Arc<CodeFile>)>,
     nodes: HashMap<(Option<StackId>, Place), StackId>,
+    /// What threads did in the kernel whose stack is about to come.
+    in_kernel: HashMap<Tid, Vec<u64>>,
+    /// Places in the kernel that were told.
+    kernel_told: HashSet<Place>,
     /// Stacks told, and those of them whose end is not known.
     pub told: u64,
     pub cut: u64,
@@ -135,12 +141,33 @@ impl ProcessStacks {
         self.nodes.keys().map(|(_, place)| *place)
     }
 
-    /// The number of a stack. `file` gives a mapped file's number, `node` gets every node that is new, before it is used.
+    /// A thread did this in the kernel: it belongs to its stack that comes next.
+    pub fn enter_kernel(&mut self, tid: Tid, addresses: &[u64]) {
+        self.in_kernel.insert(tid, addresses.to_vec());
+    }
+
+    /// What belongs to the stack that came. What is there of one that was lost belongs to none.
+    pub fn leave_kernel(&mut self, tid: Tid, has_kernel: bool) -> Vec<u64> {
+        self.in_kernel.remove(&tid).filter(|_| has_kernel).unwrap_or_default()
+    }
+
+    /// Places in the kernel, and the names of those that were not told before.
+    pub fn kernel_places(&mut self, shared: &Unwinding, addresses: &[u64]) -> (Vec<Place>, Vec<(Place, Function)>) {
+        let places = shared.kernel.as_ref().map(|kernel| kernel.places(addresses)).unwrap_or_default();
+        let mut is_new = |(place, _): &(Place, Option<Function>)| self.kernel_told.insert(*place);
+        let names =
+            places.iter().filter(|place| is_new(place)).filter_map(|(place, name)| Some((*place, name.clone()?)));
+        let names = names.collect();
+        (places.into_iter().map(|(place, _)| place).collect(), names)
+    }
+
+    /// The number of a stack, which ends in these places of the kernel, the innermost first. `file` gives a mapped file's number,
+    /// `node` gets every node that is new, before it is used.
     pub fn stack(
         &mut self,
         shared: &mut Unwinding,
         (pid, ts): (Pid, Nanos),
-        walked: Walked<'_>,
+        (walked, kernel): (Walked<'_>, &[Place]),
         file: &mut dyn FnMut(&NamedFile) -> FileId,
         node: &mut dyn FnMut(Option<StackId>, Place),
     ) -> StackId {
@@ -156,11 +183,13 @@ impl ProcessStacks {
                 addresses.extend(places);
                 addresses.len() < MOST_PLACES
             }
+            Walked::KernelOnly => !kernel.is_empty(),
         };
         self.told += 1;
         self.cut += u64::from(!is_whole);
         let mut places = std::mem::take(&mut self.places);
         places.clear();
+        places.extend_from_slice(kernel);
         places.extend(addresses.iter().map(|address| self.place(*address, file)));
         if !is_whole || places.is_empty() {
             places.push(Place::Cut);

@@ -9,14 +9,22 @@ use crate::live::writer::Writer;
 use crate::units::Nanos;
 
 impl Target {
-    /// The number of a stack; events tell the nodes that are new, before it is used.
-    pub fn stack(&mut self, ts: Nanos, walked: Walked<'_>, shared: &mut Unwinding, writer: &Writer) -> StackId {
+    /// The number of a stack, with what the thread did in the kernel; events tell the nodes that are new, before it is used.
+    pub fn stack(
+        &mut self,
+        ts: Nanos,
+        (walked, kernel): (Walked<'_>, &[u64]),
+        shared: &mut Unwinding,
+        writer: &Writer,
+    ) -> StackId {
         let mut stacks = std::mem::take(&mut self.stacks);
         let mut nodes: Vec<Body> = Vec::new();
+        let (kernel, names) = stacks.kernel_places(shared, kernel);
+        nodes.extend(names.into_iter().map(|(place, name)| Body::Symbol { place, functions: vec![name] }));
         let id = stacks.stack(
             shared,
             (self.identity.pid, ts),
-            walked,
+            (walked, &kernel),
             &mut |named| self.file(ts, named.clone(), writer),
             &mut |parent, place| nodes.push(Body::StackNode { parent, place }),
         );
@@ -35,7 +43,7 @@ impl Target {
             match place {
                 Place::File { file, offset } => offsets.entry(file).or_default().push(offset),
                 Place::Address(address) => addresses.push(address),
-                Place::Cut => {}
+                Place::Cut | Place::Kernel(_) => {}
             }
         }
         let mut bodies = Vec::new();
