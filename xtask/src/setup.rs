@@ -44,6 +44,7 @@ pub const TEST: &[Need] = &[
     Need { what: "/usr/lib/*/libjemalloc.so.2", package: "libjemalloc2" },
     Need { what: "/usr/lib/*/libmimalloc.so.2.0", package: "libmimalloc2.0" },
     Need { what: "musl-gcc", package: "musl-tools" },
+    Need { what: "node", package: "nodejs" },
     Need { what: "perf", package: "linux-perf" },
     Need { what: "perl", package: "perl" },
     Need { what: "/usr/lib/postgresql/*/bin/pgbench", package: "postgresql" },

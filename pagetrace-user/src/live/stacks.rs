@@ -9,7 +9,7 @@ mod code;
 mod guard;
 mod kernel;
 mod names;
-pub mod perf_map;
+mod perf_map;
 mod unwind;
 
 #[cfg(test)]

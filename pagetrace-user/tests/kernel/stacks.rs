@@ -4,6 +4,7 @@
 //! and `go tool addr2line` for the names; for programs that are not ours, that their stacks have an end.
 
 mod kernel;
+mod made;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use framehop::x86_64::{UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{FrameAddress, Module, Unwinder};
 
+use super::perf_map::PerfMap;
 use super::{CodeFile, MOST_NODES, Unwinding, guarded};
 use crate::event::{FileId, Function, Place, StackId};
 use crate::live::maps::{self, Name};
@@ -74,6 +75,9 @@ pub struct ProcessStacks {
     nodes: HashMap<(Option<StackId>, Place), StackId>,
     /// What threads did in the kernel whose stack is about to come.
     in_kernel: HashMap<Tid, Vec<u64>>,
+    /// What it says of code that it made, and when that was looked for.
+    perf_map: Option<PerfMap>,
+    sought: Option<Nanos>,
     /// Places in the kernel that were told.
     kernel_told: HashSet<Place>,
     /// Stacks told, and those of them whose end is not known.
@@ -102,6 +106,16 @@ impl ProcessStacks {
         self.unwinder = UnwinderX86_64::new();
         self.mapped.clear();
         (self.is_stale, self.looked) = (true, None);
+        (self.perf_map, self.sought) = (None, None);
+    }
+
+    /// The names of code that it made, at these addresses.
+    pub fn made_names(&mut self, pid: Pid, addresses: &[u64]) -> Vec<(u64, String)> {
+        if addresses.is_empty() {
+            return Vec::new();
+        }
+        self.perf_map = self.perf_map.take().or_else(|| PerfMap::open(pid));
+        self.perf_map.as_ref().map(|map| map.names_at(addresses)).unwrap_or_default()
     }
 
     /// It mapped code, as a call tells that may be long over: the process is asked only where the file is not found.
@@ -191,6 +205,12 @@ impl ProcessStacks {
         places.clear();
         places.extend_from_slice(kernel);
         places.extend(addresses.iter().map(|address| self.place(*address, file)));
+        let has_addresses = || places.iter().any(|place| matches!(place, Place::Address(_)));
+        if self.perf_map.is_none() && self.sought.is_none_or(|sought| ts.since(sought) >= LOOK_PAUSE) && has_addresses()
+        {
+            self.sought = Some(ts);
+            self.perf_map = PerfMap::open(pid);
+        }
         if !is_whole || places.is_empty() {
             places.push(Place::Cut);
         }

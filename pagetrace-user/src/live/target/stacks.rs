@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Target;
 use crate::event::{Body, FileId, Function, Place, StackId};
-use crate::live::stacks::{Namer, Unwinding, Walked, perf_map};
+use crate::live::stacks::{Namer, Unwinding, Walked};
 use crate::live::writer::Writer;
 use crate::units::Nanos;
 
@@ -49,7 +49,7 @@ impl Target {
         let mut bodies = Vec::new();
         addresses.sort_unstable();
         addresses.dedup();
-        for (address, name) in perf_map::names_at(self.identity.pid, &addresses) {
+        for (address, name) in self.stacks.made_names(self.identity.pid, &addresses) {
             let functions = vec![Function { name, file: String::new(), line: 0 }];
             bodies.push(Body::Symbol { place: Place::Address(address), functions });
         }
