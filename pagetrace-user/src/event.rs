@@ -129,8 +129,9 @@ pub enum Body {
     StackNode { parent: Option<StackId>, place: Place },
     /// The functions at a place, the innermost first: all but the last were inlined into the next.
     Symbol { place: Place, functions: Vec<Function> },
-    /// The build id of a mapped file.
-    BuildId { file: FileId, id: Vec<u8> },
+    /// The build id of a mapped file, and what to add to an offset of its code to get the address that it is linked for, modulo
+    /// 2^64, where that is told.
+    BuildId { file: FileId, id: Vec<u8>, linked: Option<u64> },
     /// Records of `layer` on the event's `cpu` were dropped between `from` and `to`.
     Lost { layer: Layer, from: Nanos, to: Nanos, count: u64 },
 }

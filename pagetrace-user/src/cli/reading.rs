@@ -19,6 +19,7 @@ use crate::failure::{Code, Failure};
 use crate::format::{Outcome, Trace};
 use crate::input::{self, Input};
 use crate::leaks::Leaks;
+use crate::naming::Named;
 use crate::replay::fold;
 use crate::report::Report;
 use crate::stacks::{Of, weigh};
@@ -27,6 +28,22 @@ use crate::units::Nanos;
 const OUT_BYTES: usize = 1 << 18;
 /// Lines of a list where nothing else is asked for.
 const TOP: usize = 10;
+
+/// Where names come from that a recording could not find.
+#[derive(Debug, Args)]
+pub(super) struct NamesArgs {
+    /// Name what the recording could not, by the programs and debug files below DIR that have the build ids of the trace
+    #[arg(long, value_name = "DIR", value_parser = values::directory)]
+    #[arg(env = "PAGETRACE_SYMBOLS", hide_env = true)]
+    symbols: Option<PathBuf>,
+}
+
+impl NamesArgs {
+    /// Opens a trace.
+    pub(super) fn open(&self, path: &Path) -> Result<Named<Input>, Failure> {
+        Ok(Named::new(input::open(path)?, self.symbols.as_deref()))
+    }
+}
 
 /// `report FILE...`
 #[derive(Debug, Args)]
@@ -39,6 +56,9 @@ pub(super) struct ReportArgs {
     #[arg(long, value_name = "N")]
     #[arg(env = "PAGETRACE_TOP", hide_env = true)]
     top: Option<usize>,
+
+    #[command(flatten)]
+    names: NamesArgs,
 
     /// Print one JSON object for each file, one a line
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
@@ -118,6 +138,9 @@ pub(super) struct StacksArgs {
     #[arg(env = "PAGETRACE_TOP", hide_env = true)]
     top: usize,
 
+    #[command(flatten)]
+    names: NamesArgs,
+
     /// Print one JSON object for each file, one a line, with every stack
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
     #[arg(env = "PAGETRACE_JSON", hide_env = true)]
@@ -140,6 +163,9 @@ pub(super) struct LeaksArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(env = "PAGETRACE_TOP", hide_env = true)]
     top: usize,
+
+    #[command(flatten)]
+    names: NamesArgs,
 
     /// Print one JSON object for each file, one a line, with every stack
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
@@ -178,6 +204,9 @@ pub(super) struct DiffArgs {
     #[arg(env = "PAGETRACE_TOP", hide_env = true)]
     top: usize,
 
+    #[command(flatten)]
+    names: NamesArgs,
+
     /// Print one JSON object, with every stack that changed
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
     #[arg(env = "PAGETRACE_JSON", hide_env = true)]
@@ -204,9 +233,9 @@ fn layer(word: &str) -> Result<Layer, String> {
 impl ReportArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         if let Some(output) = &self.html {
-            return html::write(&self.files, output, self.force, self.top.unwrap_or(html::TOP));
+            return html::write(&self.files, &self.names, output, self.force, self.top.unwrap_or(html::TOP));
         }
-        each(&self.files, self.json, |path, reader, out| {
+        each(&self.files, &self.names, self.json, |path, reader, out| {
             let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
             let report = Report::new(reader.header(), &state, &outcome, self.top.unwrap_or(TOP));
             out.write_all(if self.json { report.json() + "\n" } else { report.text() }.as_bytes())?;
@@ -217,7 +246,7 @@ impl ReportArgs {
 
 impl StacksArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
-        each(&self.files, self.json, |path, reader, out| {
+        each(&self.files, &self.names, self.json, |path, reader, out| {
             let (_, profile, outcome) = weigh(reader, self.of, self.at.map(nanos)).map_err(Stopped::Read)?;
             out.write_all(if self.json { profile.json() + "\n" } else { profile.text(self.top) }.as_bytes())?;
             Ok(warn(path, &outcome))
@@ -228,7 +257,7 @@ impl StacksArgs {
 impl LeaksArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         let older_than = nanos(self.older_than);
-        each(&self.files, self.json, |path, reader, out| {
+        each(&self.files, &self.names, self.json, |path, reader, out| {
             let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
             let leaks = Leaks::new(reader.header(), &state, older_than);
             out.write_all(if self.json { leaks.json() + "\n" } else { leaks.text(self.top) }.as_bytes())?;
@@ -241,7 +270,7 @@ impl DiffArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         let mut worst = Code::Complete;
         let mut weighed = |path: &Path, at: Option<Duration>| {
-            let mut reader = input::open(path)?;
+            let mut reader = self.names.open(path)?;
             let (_, profile, outcome) =
                 weigh(&mut reader, self.of, at.map(nanos)).map_err(|error| unreadable(path, &error))?;
             if warn(path, &outcome) as u8 > worst as u8 {
@@ -260,7 +289,7 @@ impl DiffArgs {
 impl DumpArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         let filter = Filter { layers: self.layer.clone(), kinds: self.kind.clone() };
-        each(&self.files, self.json, |path, reader, out| {
+        each(&self.files, &NamesArgs { symbols: None }, self.json, |path, reader, out| {
             let outcome = dump(reader, &filter, self.json, out)?;
             Ok(warn(path, &outcome))
         })
@@ -269,7 +298,7 @@ impl DumpArgs {
 
 impl CheckArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
-        each(&self.files, self.json, |path, reader, out| {
+        each(&self.files, &NamesArgs { symbols: None }, self.json, |path, reader, out| {
             let found = check(reader).map_err(Stopped::Read)?;
             out.write_all(if self.json { found.json() + "\n" } else { found.text() }.as_bytes())?;
             out.flush()?;
@@ -282,13 +311,14 @@ impl CheckArgs {
 /// Does the same to every file. The worst code of all is the code: damage before a broken balance before success.
 fn each(
     files: &[PathBuf],
+    names: &NamesArgs,
     json: bool,
-    mut act: impl FnMut(&Path, &mut Input, &mut BufWriter<io::StdoutLock<'static>>) -> Result<Code, Stopped>,
+    mut act: impl FnMut(&Path, &mut Named<Input>, &mut BufWriter<io::StdoutLock<'static>>) -> Result<Code, Stopped>,
 ) -> Result<Code, Failure> {
     let mut out = BufWriter::with_capacity(OUT_BYTES, io::stdout().lock());
     let mut worst = Code::Complete;
     for (index, path) in files.iter().enumerate() {
-        let mut reader = input::open(path)?;
+        let mut reader = names.open(path)?;
         let title = if files.len() < 2 || json { Ok(()) } else { title(&mut out, index, path) };
         let done = title.map_err(Stopped::Write).and_then(|()| act(path, &mut reader, &mut out));
         match done.and_then(|code| out.flush().map(|()| code).map_err(Stopped::Write)) {

@@ -24,8 +24,11 @@ pub(super) fn describe<'a>(
             put_place(*place, path, put);
             put("functions", Value::Functions(functions));
         }
-        Body::BuildId { file, .. } => {
+        Body::BuildId { file, linked, .. } => {
             put("path", Value::Text(path(*file).unwrap_or_default()));
+            if let Some(linked) = linked {
+                put("addr", Value::Address(*linked));
+            }
         }
         _ => {}
     }

@@ -186,7 +186,8 @@ impl EventReader {
             op::rare::CALLS => object::read_count(bytes)?,
             op::rare::STACK_NODE => stack::read_node(bytes)?,
             op::rare::SYMBOL => stack::read_symbol(bytes)?,
-            op::rare::BUILD_ID => stack::read_build_id(bytes)?,
+            op::rare::BUILD_ID => stack::read_build_id(false, bytes)?,
+            op::rare::BUILD_ID_LINKED => stack::read_build_id(true, bytes)?,
             _ => return Err(Corrupt("an unknown kind of event")),
         })
     }

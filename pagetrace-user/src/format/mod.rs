@@ -103,6 +103,7 @@
 //! | 127, 13 | `StackNode` | `v` 0 for no parent, else its id + 1; place; its own id is the number of nodes before it in the file |
 //! | 127, 14 | `Symbol` | place, `v` functions (at most 16), of each: `t` name and `t` file (at most 1024 bytes), `v` line |
 //! | 127, 15 | `BuildId` | `v` file, `u8` bytes, as many |
+//! | 127, 16 | `BuildId` with what to add to offsets | `v` that; as 127, 15 |
 //!
 //! A place is `u8` 0: cut; 1: `v` address; 2: `v` file, `v` offset; 3: `v` bytes from the start of the kernel on.
 //!
@@ -143,7 +144,7 @@
 //! | 3 | spans, goroutines and readings of the heap layer (127, 8 to 10), growth of the heap (act 3), phases of a collector (scan 6 to 9) |
 //! | 4 | the object layer (70; 127, 11 and 12) |
 //! | 5 | the stack layer (71; 127, 13 to 15) |
-//! | 6 | places in the kernel (3) |
+//! | 6 | places in the kernel (3); 127, 16 |
 //!
 //! # Size
 //!

@@ -54,6 +54,7 @@ pub(super) mod op {
         pub const STACK_NODE: u8 = 13;
         pub const SYMBOL: u8 = 14;
         pub const BUILD_ID: u8 = 15;
+        pub const BUILD_ID_LINKED: u8 = 16;
     }
 }
 

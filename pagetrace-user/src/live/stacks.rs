@@ -6,7 +6,6 @@
 //! *Bound.* The programs' bound on the rate of stacks is the bound on the work here; nodes of one process end at [`MOST_NODES`].
 
 mod code;
-mod guard;
 mod kernel;
 mod names;
 mod perf_map;
@@ -23,8 +22,8 @@ use std::sync::Arc;
 use framehop::x86_64::CacheX86_64;
 
 use crate::live::uprobe::Identity;
+use crate::symbols::guarded;
 pub use code::CodeFile;
-use guard::guarded;
 pub use kernel::KernelSymbols;
 pub use names::Namer;
 pub use unwind::{Copied, ProcessStacks, Walked};

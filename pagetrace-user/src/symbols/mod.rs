@@ -8,6 +8,7 @@
 //! *Errors.* [`SymbolError`] for a file that cannot be read or contradicts itself; what a sound file merely lacks is
 //! part of the answer.
 
+mod guard;
 pub mod image;
 
 pub mod elf;
@@ -26,9 +27,13 @@ pub mod flow;
 
 pub mod allocators;
 
+pub mod lookup;
+
 pub mod tcmalloc;
 
 use std::fmt;
+
+pub use guard::guarded;
 
 /// An address in the program as it was linked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,7 @@
 //! *Oracles.* The program itself (`rooms.c`), which touches a known number of pages in each of its functions; `addr2line -fi`
 //! and `go tool addr2line` for the names; for programs that are not ours, that their stacks have an end.
 
+mod debug_files;
 mod kernel;
 mod made;
 
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pagetrace_user::event::{Body, Function, Place, StackOf};
-use pagetrace_user::format::Reader;
+use pagetrace_user::format::{Reader, Trace};
 use pagetrace_user::symbols::FileOffset;
 use pagetrace_user::symbols::elf::Elf;
 use pagetrace_user::symbols::image::Image;
@@ -107,13 +108,20 @@ fn memory_is_charged_to_who_touched_mapped_and_gave_it_back() {
             let total: u64 = samples.iter().map(|(_, value)| value).sum();
             assert_eq!(total, profile["total"].as_u64().unwrap(), "{flags:?}: they add up");
         }
-        same_as_addr2line(&file, &program);
+        same_as_addr2line(names_of(&file, &program), &program);
     }
 }
 
 /// The functions at each place of a program's own file, by address.
 fn names_of(file: &Path, program: &Path) -> BTreeMap<u64, Vec<Function>> {
-    let mut reader = Reader::new(std::io::BufReader::new(std::fs::File::open(file).unwrap())).unwrap();
+    names_in(&mut opened(file), program)
+}
+
+fn opened(file: &Path) -> Reader<std::io::BufReader<std::fs::File>> {
+    Reader::new(std::io::BufReader::new(std::fs::File::open(file).unwrap())).unwrap()
+}
+
+fn names_in(reader: &mut impl Trace, program: &Path) -> BTreeMap<u64, Vec<Function>> {
     let elf = Elf::parse(Image::open(program).unwrap()).unwrap();
     let mut files = BTreeSet::new();
     let mut names = BTreeMap::new();
@@ -131,11 +139,10 @@ fn names_of(file: &Path, program: &Path) -> BTreeMap<u64, Vec<Function>> {
     names
 }
 
-fn same_as_addr2line(file: &Path, program: &Path) {
+fn same_as_addr2line(names: BTreeMap<u64, Vec<Function>>, program: &Path) {
     // What a static program has of its libraries has no lines, and several names for one place.
     let is_own = |functions: &Vec<Function>| functions.iter().all(|function| function.file.ends_with("rooms.c"));
-    let names: BTreeMap<u64, Vec<Function>> =
-        names_of(file, program).into_iter().filter(|(_, functions)| is_own(functions)).collect();
+    let names: BTreeMap<u64, Vec<Function>> = names.into_iter().filter(|(_, functions)| is_own(functions)).collect();
     assert!(names.len() > 10, "{}", names.len());
     for (address, functions) in names {
         let ran =

@@ -176,8 +176,8 @@ fn stack() -> BoxedStrategy<Body> {
             .prop_map(|(parent, place)| Body::StackNode { parent, place }),
         1 => (place(), proptest::collection::vec(function, 0..4))
             .prop_map(|(place, functions)| Body::Symbol { place, functions }),
-        1 => (any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40))
-            .prop_map(|(file, id)| Body::BuildId { file: FileId(file), id }),
+        1 => (any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40), any::<Option<u64>>())
+            .prop_map(|(file, id, linked)| Body::BuildId { file: FileId(file), id, linked }),
     ]
     .boxed()
 }

@@ -77,7 +77,7 @@ pub fn trace() -> Vec<Event> {
     script.main(stack(StackOf::Fault, 2));
     script.main(frame(BIG, 0x1000, 0, 4));
     script.other("khugepaged", 40, frame(BIG + 4096, 0x1001, 0, 5));
-    script.own(Body::BuildId { file: FileId(1), id: vec![0xab, 0xcd] });
+    script.own(Body::BuildId { file: FileId(1), id: vec![0xab, 0xcd], linked: Some(0x40_0000) });
     script.own(Body::Symbol { place: Place::Kernel(0x500), functions: named(&[("exc_page_fault", 0)]) });
     for (offset, functions) in
         [(0x100, named(&[("main", 80)])), (0x200, named(&[("grow", 12)])), (0x300, named(&[("fill", 30), ("put", 41)]))]

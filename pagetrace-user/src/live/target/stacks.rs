@@ -55,7 +55,7 @@ impl Target {
         }
         for (file, path, code) in self.stacks.files() {
             if !code.build_id.is_empty() {
-                bodies.push(Body::BuildId { file, id: code.build_id.clone() });
+                bodies.push(Body::BuildId { file, id: code.build_id.clone(), linked: code.linked() });
             }
             let mut offsets = offsets.remove(&file).unwrap_or_default();
             offsets.sort_unstable();
