@@ -30,6 +30,7 @@ enum Stacks {
     Kernel,
     /// Both
     Both,
+    /// No stacks
     None,
 }
 
@@ -80,7 +81,7 @@ pub struct RecordArgs {
     #[arg(env = "PAGETRACE_SAMPLE", hide_env = true, allow_negative_numbers = true, help_heading = HOW)]
     sample: Option<Bytes>,
 
-    /// Record where a thread was at faults, calls, heap and object events: in its own code, in the kernel
+    /// Record where a thread was at faults, calls, heap and object events
     #[arg(long, value_name = "WHICH", value_enum, default_value = "user")]
     #[arg(env = "PAGETRACE_STACKS", hide_env = true, help_heading = HOW)]
     stacks: Stacks,

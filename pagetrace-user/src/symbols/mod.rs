@@ -1,6 +1,7 @@
 //! Where in a program the instructions stand that are worth a probe: a pure look at its file.
 //!
-//! Nothing here asks the kernel, the running process or another file: bytes go in, a plan comes out. The file may be
+//! Nothing here asks the kernel, the running process or, but for debug links ([`lookup`]), another file: bytes go in, a plan
+//! comes out. The file may be
 //! anybody's: whatever it claims, it is read in bounded pieces ([`image`]).
 //!
 //! *Units.* An [`Address`] is one that the file was linked for, without the load bias of a position-independent

@@ -41,14 +41,20 @@ fn recorder(directory: &Path, command: &[&str]) -> Command {
 }
 
 /// The same of `rooms`, which waits until it is let go: the recorder has asked by then what its code is.
-fn recorded_rooms(directory: &Path, program: &Path) -> PathBuf {
-    let rooms = Target::run(&mut recorder(directory, &[program.to_str().unwrap()])).ready();
+fn recorded_rooms(directory: &Path, program: &Path, which: &str) -> PathBuf {
+    let mut recorder = recorder(directory, &[program.to_str().unwrap()]);
+    recorded_waiting(directory, recorder.env("PAGETRACE_STACKS", which), |nodes, _| nodes.contains("path="))
+}
+
+/// The same of any program that waits: until its nodes are told, by the unfinished file and its name.
+fn recorded_waiting(directory: &Path, recorder: &mut Command, is_told: impl Fn(&str, &Path) -> bool) -> PathBuf {
+    let target = Target::run(recorder).ready();
     wait_for("stacks in the unfinished file", || {
         let part = file_in(directory, "part")?;
         let ran = run(["dump", "--kind", "node", &part.display().to_string()]);
-        ran.stdout.contains("path=").then_some(())
+        is_told(&ran.stdout, &part).then_some(())
     });
-    rooms.finish();
+    target.finish();
     file_in(directory, "pgt").unwrap()
 }
 
@@ -86,7 +92,7 @@ fn memory_is_charged_to_who_touched_mapped_and_gave_it_back() {
     for flags in [&["-O2", "-fomit-frame-pointer"][..], &["-O2", "-fno-omit-frame-pointer"], &["-O2", "-static-pie"]] {
         let program = compiled("cc", flags, "rooms.c", "rooms");
         let directory = stage.directory(&format!("rooms{}", flags.join("")));
-        let file = recorded_rooms(&directory, &program);
+        let file = recorded_rooms(&directory, &program, "user");
         let (profile, resident) = weighed(&file, "resident");
         let seen = (profile["events"].as_u64(), profile["events_with_stack"].as_u64());
         assert_eq!(seen.0, seen.1, "{flags:?}: every fault has its stack");

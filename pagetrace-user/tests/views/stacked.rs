@@ -1,14 +1,18 @@
 //! Views of stacks, over a trace made by hand.
 
 use std::io::Read;
+use std::path::Path;
 
 use flate2::read::GzDecoder;
 use pagetrace_user::diff::Diff;
 use pagetrace_user::dump::Filter;
 use pagetrace_user::event::{Access, Body, Call, Event, FileId, Function, Place, StackId, StackOf, Start};
 use pagetrace_user::export::{Form, export};
-use pagetrace_user::format::Reader;
+use pagetrace_user::format::{Reader, Trace};
+use pagetrace_user::naming::Named;
 use pagetrace_user::stacks::{Of, Profile, weigh};
+use pagetrace_user::symbols::elf::Elf;
+use pagetrace_user::symbols::image::Image;
 use pagetrace_user::units::{Bytes, Nanos, Pid};
 
 use crate::fixture::{self, Script, frame, pages};
@@ -174,4 +178,40 @@ fn what_changed_between_two_moments() {
     let back = Diff::new(&end, &late);
     assert_eq!((back.change, back.changes[0].change), (-2 * 4096, -4096));
     insta::assert_snapshot!(diff.text(2) + "\n" + &back.text(1));
+}
+
+/// This program's own file names what a trace of it could not.
+#[test]
+fn names_from_files_that_were_kept() {
+    let program = std::env::current_exe().unwrap();
+    let elf = Elf::parse(Image::open(&program).unwrap()).unwrap();
+    let main = elf.functions(&["main"]).unwrap()[0].unwrap().entry;
+    let (segment, offset) = (elf.segment_of(main).unwrap(), elf.file_offset(main).unwrap().0);
+    let (id, linked) = (elf.build_id().unwrap(), Some(segment.address.0.wrapping_sub(segment.file.start)));
+    let named = |linked: Option<u64>, directory: Option<&Path>| {
+        let mut script = Script::default();
+        script.main(Body::Start { how: Start::Executed, parent: Pid(1) });
+        script.own(Body::MapFile { id: FileId(1), path: "/usr/bin/cache".to_owned(), whole: true, dev: 1, ino: 2 });
+        script.own(Body::StackNode { parent: None, place: place(offset) });
+        script.own(Body::BuildId { file: FileId(1), id: id.clone(), linked });
+        let bytes = fixture::whole(&script.events);
+        let mut trace = Named::new(Reader::new(bytes.as_slice()).unwrap(), directory);
+        let mut names = Vec::new();
+        while let Some(event) = trace.next_event().unwrap() {
+            if let Body::Symbol { place: at, functions } = event.body {
+                assert_eq!(at, place(offset));
+                names.extend(functions.into_iter().map(|function| function.name));
+            }
+        }
+        assert_eq!((trace.outcome().events, trace.outcome().is_whole()), (4, true));
+        names
+    };
+    let (kept, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(kept.path().join("below")).unwrap();
+    std::os::unix::fs::symlink(&program, kept.path().join("below/kept")).unwrap();
+    std::os::unix::fs::symlink(kept.path(), kept.path().join("below/circle")).unwrap();
+    std::os::unix::fs::symlink("/bin/true", other.path().join("cache")).unwrap();
+    assert_eq!(named(linked, Some(kept.path())), ["main"]);
+    assert_eq!(named(None, Some(kept.path())), ["main"], "the offset alone does where the file is whole");
+    assert!(named(linked, Some(other.path())).is_empty() && named(linked, None).is_empty());
 }

@@ -18,6 +18,8 @@ use crate::units::{Nanos, Pid, Range, Tid};
 const MOST_PLACES: usize = 512;
 /// How long the mappings of a process are not read again for an address that is in none of them.
 const LOOK_PAUSE: Nanos = Nanos(100_000_000);
+/// How often the map of code made at run time is looked for without such a pause. Most processes have none.
+const EAGER_TIMES: u32 = 256;
 const PROT_EXEC: u32 = 4;
 /// The first function of a program has nothing on the stack but this, to align it.
 const FIRST_FRAME_BYTES: u64 = 32;
@@ -77,7 +79,7 @@ pub struct ProcessStacks {
     in_kernel: HashMap<Tid, Vec<u64>>,
     /// What it says of code that it made, and when that was looked for.
     perf_map: Option<PerfMap>,
-    sought: Option<Nanos>,
+    sought: (u32, Nanos),
     /// Places in the kernel that were told.
     kernel_told: HashSet<Place>,
     /// Stacks told, and those of them whose end is not known.
@@ -106,7 +108,7 @@ impl ProcessStacks {
         self.unwinder = UnwinderX86_64::new();
         self.mapped.clear();
         (self.is_stale, self.looked) = (true, None);
-        (self.perf_map, self.sought) = (None, None);
+        (self.perf_map, self.sought) = (None, (0, Nanos(0)));
     }
 
     /// The names of code that it made, at these addresses.
@@ -185,7 +187,8 @@ impl ProcessStacks {
         file: &mut dyn FnMut(&NamedFile) -> FileId,
         node: &mut dyn FnMut(Option<StackId>, Place),
     ) -> StackId {
-        if self.is_stale || self.looked.is_none() || (self.is_doubtful && self.may_look(ts)) {
+        let is_asked = !matches!(walked, Walked::KernelOnly);
+        if is_asked && (self.is_stale || self.looked.is_none() || (self.is_doubtful && self.may_look(ts))) {
             self.look(shared, pid, ts);
         }
         let mut addresses = Vec::with_capacity(64);
@@ -205,16 +208,10 @@ impl ProcessStacks {
         places.clear();
         places.extend_from_slice(kernel);
         places.extend(addresses.iter().map(|address| self.place(*address, file)));
-        let has_addresses = || places.iter().any(|place| matches!(place, Place::Address(_)));
-        if self.perf_map.is_none() && self.sought.is_none_or(|sought| ts.since(sought) >= LOOK_PAUSE) && has_addresses()
-        {
-            self.sought = Some(ts);
-            self.perf_map = PerfMap::open(pid);
-        }
         if !is_whole || places.is_empty() {
             places.push(Place::Cut);
         }
-        let mut at = None;
+        let (mut at, mut is_made) = (None, false);
         for place in places.iter().rev() {
             let id = match self.nodes.get(&(at, *place)) {
                 Some(known) => *known,
@@ -222,6 +219,7 @@ impl ProcessStacks {
                 None if self.nodes.len() >= MOST_NODES => break,
                 None => {
                     node(at, *place);
+                    is_made |= matches!(place, Place::Address(_));
                     let next = StackId(self.nodes.len() as u32);
                     self.nodes.insert((at, *place), next);
                     next
@@ -230,7 +228,19 @@ impl ProcessStacks {
             at = Some(id);
         }
         self.places = places;
+        if is_made {
+            self.seek_perf_map(pid, ts);
+        }
         at.unwrap_or_default()
+    }
+
+    /// Looks for the map of what the process made, now that it turned up: it may be gone soon.
+    fn seek_perf_map(&mut self, pid: Pid, ts: Nanos) {
+        let (times, last) = self.sought;
+        if self.perf_map.is_none() && (times < EAGER_TIMES || ts.since(last) >= LOOK_PAUSE) {
+            self.sought = (times.saturating_add(1), ts);
+            self.perf_map = PerfMap::open(pid);
+        }
     }
 
     fn may_look(&self, ts: Nanos) -> bool {

@@ -29,7 +29,7 @@ fn debug_files_name_what_a_recording_could_not() {
         let whole = compiled("cc", flags, "rooms.c", "rooms-apart");
         let stripped = stage.directory(&format!("bin{what}")).join("rooms");
         objcopy("--strip-all", &whole, &stripped);
-        let file = recorded_rooms(&stage.directory(&format!("traces{what}")), &stripped);
+        let file = recorded_rooms(&stage.directory(&format!("traces{what}")), &stripped, "user");
         let lines = |names: &[pagetrace_user::event::Function]| names.iter().any(|function| function.line != 0);
         assert!(!names_of(&file, &stripped).values().any(|names| lines(names)), "{what}: nothing to find");
 
