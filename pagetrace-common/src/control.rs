@@ -26,8 +26,10 @@ pub mod word {
     pub const STACK_PAUSE: usize = 6;
     /// Bytes that a ring may hold unread for a stack to be put into it.
     pub const STACK_ROOM: usize = 7;
+    /// Which code stacks are of: bits of [`super::stack_parts`].
+    pub const STACK_PARTS: usize = 8;
     /// Words in all.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 }
 
 /// Words of the only row of the map `TALLIES`, which programs add to.
@@ -290,6 +292,14 @@ pub mod stack_way {
     pub const COPY: u32 = 0;
     /// In the program's own code the kernel follows the frame pointers; elsewhere it is as above.
     pub const FRAME_POINTERS: u32 = 1;
+}
+
+/// Whose code stacks tell.
+pub mod stack_parts {
+    /// The process's own.
+    pub const USER: u64 = 1;
+    /// The kernel's, of events that happen in it: faults and memory calls.
+    pub const KERNEL: u64 = 2;
 }
 
 /// Nanoseconds in which stacks of one kind and CPU may come at once that were not taken before.

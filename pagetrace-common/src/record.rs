@@ -70,6 +70,9 @@ pub const OBJECT: u8 = 14;
 /// instructions, the innermost first; with bit 33 the memory is all that there is of the stack;
 /// with bit 34 the instruction pointer is where a call just returned to. Where `place` is not 0, the memory at this address holds the kernel's own address instead of
 /// the return address `word`.
+///
+/// With bit 36 the tail is addresses of the kernel's own code instead, the innermost first, and the other words are 0: those of
+/// the thread's next [`STACK`], which has bit 35 then. With bit 37 there is none: that is all that is told of this stack.
 pub const STACK: u8 = 15;
 
 pub const STACK_OF_FAULT: u8 = 0;
@@ -83,6 +86,12 @@ pub const STACK_ADDRESSES: u64 = 1 << 32;
 pub const STACK_IS_WHOLE: u64 = 1 << 33;
 /// The same: a call just returned to the instruction pointer.
 pub const STACK_RETURNED: u64 = 1 << 34;
+/// The same: what the thread did in the kernel stands in a record before this one.
+pub const STACK_HAS_KERNEL: u64 = 1 << 35;
+/// The same: addresses of the kernel.
+pub const STACK_IS_KERNEL: u64 = 1 << 36;
+/// The same: and nothing of the thread's own code comes.
+pub const STACK_IS_ALONE: u64 = 1 << 37;
 /// Words of the longest tail of a [`STACK`].
 pub const STACK_WORDS: usize = 4096;
 

@@ -5,6 +5,7 @@
 //! *How.* Programs rarely keep frame pointers: the memory from the stack pointer on is copied, as far as it is there, and
 //! the recorder unwinds it. Where a program's own code keeps them (Go), the kernel follows them instead, from one stack to
 //! the next.
+//! *The kernel's part* is told of events that happen in the kernel; that of a uprobe would be the probe.
 
 use core::{arch::asm, ffi::c_void};
 
@@ -17,8 +18,11 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use pagetrace_common::{
-    control::{LAYER_STACK, STACK_BURST, stack_way, word},
-    record::{self, STACK_ADDRESSES, STACK_IS_WHOLE, STACK_KINDS, STACK_RETURNED, STACK_WORDS},
+    control::{LAYER_STACK, STACK_BURST, stack_parts, stack_way, word},
+    record::{
+        self, STACK_ADDRESSES, STACK_HAS_KERNEL, STACK_IS_ALONE, STACK_IS_KERNEL, STACK_IS_WHOLE, STACK_KINDS,
+        STACK_RETURNED, STACK_WORDS,
+    },
 };
 
 use crate::{
@@ -36,6 +40,8 @@ const MOST_MISSING: u64 = 3;
 const MOST_BYTES: u64 = STACK_WORDS as u64 * 8;
 /// Words of the longest row of addresses: as many as the kernel follows at most.
 const ADDRESS_WORDS: usize = 127;
+/// Words of the kernel's part of a stack: it is rarely half as deep.
+const KERNEL_WORDS: usize = 64;
 /// A thread whose stack pointer is this far below the place where its process's first stack began is elsewhere.
 const FIRST_STACK_BYTES: u64 = 64 << 20;
 
@@ -86,16 +92,31 @@ pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: impl FnOnce
         return;
     }
     let cpu = hook.cpu;
+    let parts = control(word::STACK_PARTS);
+    let is_in_kernel = of == record::STACK_OF_FAULT || of == record::STACK_OF_CALL;
+    let (has_user, has_kernel) = (parts & stack_parts::USER != 0, is_in_kernel && parts & stack_parts::KERNEL != 0);
+    if !has_user && !has_kernel {
+        return;
+    }
     if !is_due(cpu, of, pause) || !has_room(cpu) {
         return hook.filter(LAYER_STACK);
+    }
+    let mut told = 0;
+    if has_kernel {
+        let is_in = put_kernel(cpu, ctx, hook.head(record::STACK, of, owner), has_user);
+        hook.told(LAYER_STACK, is_in);
+        if !has_user {
+            return;
+        }
+        told = if is_in { STACK_HAS_KERNEL } else { 0 };
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: the value is read once.
     let way = unsafe { WAYS.get(tgid) }.copied().unwrap_or(stack_way::COPY);
     let place = place();
     let head = hook.head(record::STACK, of, owner);
-    let returned = if place.has_returned { STACK_RETURNED } else { 0 };
-    let fixed = [place.ip, place.sp, place.bp, returned, 0, 0, place.sp];
+    told |= if place.has_returned { STACK_RETURNED } else { 0 };
+    let fixed = [place.ip, place.sp, place.bp, told, 0, 0, place.sp];
     let is_in = if way == stack_way::FRAME_POINTERS && is_in_program(place.ip) {
         put_addresses(cpu, ctx, head, fixed)
     } else {
@@ -170,6 +191,17 @@ fn put_addresses(cpu: u32, ctx: *mut c_void, head: [u64; 2], fixed: [u64; 7]) ->
         // SAFETY: the helper writes no more than it is told.
         let bytes = unsafe { bpf_get_stack(ctx, tail.cast(), ADDRESS_WORDS as u32 * 8, BPF_F_USER_STACK.into()) };
         if bytes > 0 { bytes as u64 & 0xffff_ffff | STACK_ADDRESSES } else { STACK_ADDRESSES }
+    })
+}
+
+/// What the thread does in the kernel, whose code keeps frame pointers or tables of its own.
+#[inline(always)]
+fn put_kernel(cpu: u32, ctx: *mut c_void, head: [u64; 2], goes_on: bool) -> bool {
+    let what = if goes_on { STACK_IS_KERNEL } else { STACK_IS_KERNEL | STACK_IS_ALONE };
+    put::<KERNEL_WORDS>(cpu, head, [0, 0, 0, what, 0, 0, 0], |tail| {
+        // SAFETY: the helper writes no more than it is told.
+        let bytes = unsafe { bpf_get_stack(ctx, tail.cast(), KERNEL_WORDS as u32 * 8, 0) };
+        if bytes > 0 { bytes as u64 & 0xffff_ffff } else { 0 }
     })
 }
 

@@ -21,7 +21,7 @@ pub use arena::{Arena, ArenaPages, Chunks};
 pub use ends::{CounterRow, Header, Probe, Trailer};
 pub use heap::{HeapAct, HeapRun, HeapState, Span, SpanKind, SpanUse};
 pub use object::{CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
-pub use stack::{Function, Place, StackId, StackOf};
+pub use stack::{Function, KERNEL, Place, StackId, StackOf};
 
 /// One thing that happened to the process of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,8 +141,9 @@ pub enum Body {
     StackNode { parent: Option<StackId>, place: Place },
     /// The functions at a place, the innermost first: all but the last were inlined into the next.
     Symbol { place: Place, functions: Vec<Function> },
-    /// The build id of a mapped file.
-    BuildId { file: FileId, id: Vec<u8> },
+    /// The build id of a mapped file, and what to add to an offset of its code to get the address that it is linked for, modulo
+    /// 2^64, where that is told.
+    BuildId { file: FileId, id: Vec<u8>, linked: Option<u64> },
     /// Records of `layer` on the event's `cpu` were dropped between `from` and `to`.
     Lost { layer: Layer, from: Nanos, to: Nanos, count: u64 },
 }

@@ -16,6 +16,7 @@ pub mod symbols;
 
 pub mod format;
 pub mod input;
+pub mod naming;
 pub mod store;
 
 pub mod live;

@@ -23,9 +23,8 @@ pub struct RecordOptions {
     pub force: bool,
     /// Record objects (`--objects`): bytes between two samples on average (`--sample`), 0 for every one.
     pub objects: Option<Bytes>,
-    /// Record where threads were in their own code (`--stacks user`): stacks of a CPU in a second at most
-    /// (`--stack-rate`), more in bursts; `None`: no stacks.
-    pub stacks: Option<u64>,
+    /// Record where threads were (`--stacks`); `None`: no stacks.
+    pub stacks: Option<Stacks>,
     /// Bytes of each CPU's ring buffer: a power of two and at least a page (`--ring`).
     pub ring: Bytes,
     /// One ring for all CPUs, to measure what that costs (`--one-ring`, hidden).
@@ -46,6 +45,16 @@ pub struct RecordOptions {
     pub json: bool,
     /// Nothing on stderr but errors (`-q`).
     pub quiet: bool,
+}
+
+/// Which stacks are recorded: of at least one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stacks {
+    /// Those of a CPU in a second at most (`--stack-rate`), more in bursts.
+    pub rate: u64,
+    /// Calls in the process's own code, and in the kernel's.
+    pub user: bool,
+    pub kernel: bool,
 }
 
 /// Which processes are recorded.

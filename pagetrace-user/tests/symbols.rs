@@ -13,6 +13,9 @@ mod go_programs;
 #[path = "symbols/go_offsets.rs"]
 mod go_offsets;
 
+#[path = "symbols/go_lines.rs"]
+mod go_lines;
+
 #[path = "symbols/old_tables.rs"]
 mod old_tables;
 

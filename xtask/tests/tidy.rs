@@ -24,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["units", "event", "failure", "options", "names", "format"]),
     ("live", &["units", "ranges", "event", "failure", "options", "symbols", "host", "names", "format", "store"]),
     ("input", &["units", "event", "failure", "names", "format", "store"]),
+    ("naming", &["units", "event", "format", "symbols"]),
     ("replay", &["units", "ranges", "event", "names", "format"]),
     ("stacks", &["units", "event", "names", "format", "replay"]),
     ("diff", &["units", "replay", "stacks"]),
@@ -42,6 +43,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
             "stacks", "diff", "leaks", "frag", "report", "rss", "scav", "dump", "check", "export", "html", "doctor",
+            "naming",
         ],
     ),
 ];

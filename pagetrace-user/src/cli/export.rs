@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
-use super::reading::{cannot_write, unreadable, warn};
+use super::reading::{NamesArgs, cannot_write, unreadable, warn};
 use super::values;
 use crate::export::{Exported, Form, Stopped, export};
 use crate::failure::{Code, Failure};
 use crate::format::Trace;
-use crate::input;
 use crate::stacks::Of;
 use crate::store::OutputFile;
 use crate::units::Bytes;
@@ -43,6 +42,9 @@ pub(super) struct ExportArgs {
     #[arg(env = "PAGETRACE_OF", hide_env = true)]
     of: Of,
 
+    #[command(flatten)]
+    names: NamesArgs,
+
     /// Overwrite a file of the same name
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
     #[arg(env = "PAGETRACE_FORCE", hide_env = true)]
@@ -64,7 +66,7 @@ impl ExportArgs {
                 format!("end the name with one of: {}", known.join(", ")),
             ));
         };
-        let mut trace = input::open(&self.file)?;
+        let mut trace = self.names.open(&self.file)?;
         let cannot_write = |error: &io::Error| cannot_write(&self.output, error);
         let file = OutputFile::create(&self.output, self.force).map_err(|error| cannot_write(&error))?;
         let mut out = BufWriter::with_capacity(OUT_BYTES, file);

@@ -17,14 +17,76 @@ use crate::dump::{Filter, Stopped, dump, line};
 use crate::event::Layer;
 use crate::failure::{Code, Failure};
 use crate::format::{Outcome, Trace};
-use crate::frag::measure;
+use crate::frag::{Frag, measure};
 use crate::input::{self, Input};
 use crate::leaks::Leaks;
+use crate::naming::Named;
 use crate::replay::fold;
-use crate::stacks::{Of, weigh};
+use crate::rss::{Rss, Together};
+use crate::scav::Scav;
+use crate::stacks::{Of, Profile, weigh};
 use crate::units::Nanos;
 
 const OUT_BYTES: usize = 1 << 18;
+/// Lines of a list where nothing else is asked for.
+pub(super) const TOP: usize = 10;
+/// Where names come from that a recording could not find.
+#[derive(Debug, Args)]
+pub(super) struct NamesArgs {
+    /// Name what the recording could not, by the programs and debug files below DIR that have the build ids of the trace
+    #[arg(long, value_name = "DIR", value_parser = values::directory)]
+    #[arg(env = "PAGETRACE_SYMBOLS", hide_env = true)]
+    symbols: Option<PathBuf>,
+}
+
+/// What the commands have in common that list something of each file.
+#[derive(Debug, Args)]
+pub(super) struct Listing {
+    /// Trace files; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub names: NamesArgs,
+
+    /// Lines or stacks to list
+    #[arg(long, value_name = "N", default_value_t = TOP)]
+    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
+    top: usize,
+
+    /// Print one JSON object for each file, one a line, with every line or stack
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
+    json: bool,
+}
+
+/// A list that is told whole, or its first lines.
+pub(super) trait Lines {
+    fn json(&self) -> String;
+    fn text(&self, top: usize) -> String;
+}
+
+macro_rules! lines {
+    ($($list:ty),+) => {
+        $(impl Lines for $list {
+            fn json(&self) -> String {
+                <$list>::json(self)
+            }
+
+            fn text(&self, top: usize) -> String {
+                <$list>::text(self, top)
+            }
+        })+
+    };
+}
+lines!(Profile, Leaks, Frag, Rss, Together, Scav);
+
+impl NamesArgs {
+    /// Opens a trace.
+    pub(super) fn open(&self, path: &Path) -> Result<Named<Input>, Failure> {
+        Ok(Named::new(input::open(path)?, self.symbols.as_deref()))
+    }
+}
 
 /// `dump FILE...`
 #[derive(Debug, Args)]
@@ -65,10 +127,6 @@ pub(super) struct CheckArgs {
 /// `stacks FILE...`
 #[derive(Debug, Args)]
 pub(super) struct StacksArgs {
-    /// Trace files; - is stdin
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-
     /// What is weighed: resident memory by who touched it first, by who mapped it, by both; memory that had been given
     /// back and is resident again; page faults; the page heap in use; or objects that
     /// live
@@ -81,61 +139,32 @@ pub(super) struct StacksArgs {
     #[arg(env = "PAGETRACE_AT", hide_env = true)]
     at: Option<Duration>,
 
-    /// Stacks to list
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
-    top: usize,
-
-    /// Print one JSON object for each file, one a line, with every stack
-    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
-    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 /// `leaks FILE...`
 #[derive(Debug, Args)]
 pub(super) struct LeaksArgs {
-    /// Trace files of recordings with --objects, or of a page heap; - is stdin
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-
     /// Only objects that were given at least so long before the end
     #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "0s")]
     #[arg(env = "PAGETRACE_OLDER_THAN", hide_env = true)]
     older_than: Duration,
 
-    /// Stacks to list
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
-    top: usize,
-
-    /// Print one JSON object for each file, one a line, with every stack
-    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
-    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 /// `frag FILE...`
 #[derive(Debug, Args)]
 pub(super) struct FragArgs {
-    /// Trace files of recordings with --objects --sample 0; - is stdin
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-
     /// Charge only objects that were given at least so long before the end
     #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "0s")]
     #[arg(env = "PAGETRACE_OLDER_THAN", hide_env = true)]
     older_than: Duration,
 
-    /// Stacks to list
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
-    top: usize,
-
-    /// Print one JSON object for each file, one a line, with every stack
-    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
-    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 /// `diff BEFORE AFTER`
@@ -165,9 +194,12 @@ pub(super) struct DiffArgs {
     to: Option<Duration>,
 
     /// Stacks to list
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = TOP)]
     #[arg(env = "PAGETRACE_TOP", hide_env = true)]
     top: usize,
+
+    #[command(flatten)]
+    names: NamesArgs,
 
     /// Print one JSON object, with every stack that changed
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
@@ -192,35 +224,44 @@ fn layer(word: &str) -> Result<Layer, String> {
     })
 }
 
-impl StacksArgs {
-    pub(super) fn run(&self) -> Result<Code, Failure> {
-        each(&self.files, self.json, |path, reader, out| {
-            let (_, profile, outcome) = weigh(reader, self.of, self.at.map(nanos)).map_err(Stopped::Read)?;
-            out.write_all(if self.json { profile.json() + "\n" } else { profile.text(self.top) }.as_bytes())?;
+impl Listing {
+    /// Tells of each file what `tell` makes of it.
+    pub(super) fn each<T: Lines>(
+        &self,
+        mut tell: impl FnMut(&mut Named<Input>) -> io::Result<(T, Outcome)>,
+    ) -> Result<Code, Failure> {
+        each(&self.files, &self.names, self.json, |path, reader, out| {
+            let (lines, outcome) = tell(reader).map_err(Stopped::Read)?;
+            out.write_all(self.shown(&lines).as_bytes())?;
             Ok(warn(path, &outcome))
         })
+    }
+
+    /// As it was asked for.
+    pub(super) fn shown(&self, lines: &impl Lines) -> String {
+        if self.json { lines.json() + "\n" } else { lines.text(self.top) }
+    }
+}
+
+impl StacksArgs {
+    pub(super) fn run(&self) -> Result<Code, Failure> {
+        self.listing
+            .each(|reader| weigh(reader, self.of, self.at.map(nanos)).map(|(_, profile, outcome)| (profile, outcome)))
     }
 }
 
 impl LeaksArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
-        let older_than = nanos(self.older_than);
-        each(&self.files, self.json, |path, reader, out| {
-            let (state, outcome) = fold(reader).map_err(Stopped::Read)?;
-            let leaks = Leaks::new(reader.header(), &state, older_than);
-            out.write_all(if self.json { leaks.json() + "\n" } else { leaks.text(self.top) }.as_bytes())?;
-            Ok(warn(path, &outcome))
+        self.listing.each(|reader| {
+            let (state, outcome) = fold(reader)?;
+            Ok((Leaks::new(reader.header(), &state, nanos(self.older_than)), outcome))
         })
     }
 }
 
 impl FragArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
-        each(&self.files, self.json, |path, reader, out| {
-            let (frag, outcome) = measure(reader, nanos(self.older_than)).map_err(Stopped::Read)?;
-            out.write_all(if self.json { frag.json() + "\n" } else { frag.text(self.top) }.as_bytes())?;
-            Ok(warn(path, &outcome))
-        })
+        self.listing.each(|reader| measure(reader, nanos(self.older_than)))
     }
 }
 
@@ -228,7 +269,7 @@ impl DiffArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         let mut worst = Code::Complete;
         let mut weighed = |path: &Path, at: Option<Duration>| {
-            let mut reader = input::open(path)?;
+            let mut reader = self.names.open(path)?;
             let (_, profile, outcome) =
                 weigh(&mut reader, self.of, at.map(nanos)).map_err(|error| unreadable(path, &error))?;
             if warn(path, &outcome) as u8 > worst as u8 {
@@ -247,7 +288,7 @@ impl DiffArgs {
 impl DumpArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         let filter = Filter { layers: self.layer.clone(), kinds: self.kind.clone() };
-        each(&self.files, self.json, |path, reader, out| {
+        each(&self.files, &NamesArgs { symbols: None }, self.json, |path, reader, out| {
             let outcome = dump(reader, &filter, self.json, out)?;
             Ok(warn(path, &outcome))
         })
@@ -256,7 +297,7 @@ impl DumpArgs {
 
 impl CheckArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
-        each(&self.files, self.json, |path, reader, out| {
+        each(&self.files, &NamesArgs { symbols: None }, self.json, |path, reader, out| {
             let found = check(reader).map_err(Stopped::Read)?;
             out.write_all(if self.json { found.json() + "\n" } else { found.text() }.as_bytes())?;
             out.flush()?;
@@ -269,13 +310,14 @@ impl CheckArgs {
 /// Does the same to every file. The worst code of all is the code: damage before a broken balance before success.
 pub(super) fn each(
     files: &[PathBuf],
+    names: &NamesArgs,
     json: bool,
-    mut act: impl FnMut(&Path, &mut Input, &mut BufWriter<io::StdoutLock<'static>>) -> Result<Code, Stopped>,
+    mut act: impl FnMut(&Path, &mut Named<Input>, &mut BufWriter<io::StdoutLock<'static>>) -> Result<Code, Stopped>,
 ) -> Result<Code, Failure> {
     let mut out = BufWriter::with_capacity(OUT_BYTES, io::stdout().lock());
     let mut worst = Code::Complete;
     for (index, path) in files.iter().enumerate() {
-        let mut reader = input::open(path)?;
+        let mut reader = names.open(path)?;
         let title = if files.len() < 2 || json { Ok(()) } else { title(&mut out, index, path) };
         let done = title.map_err(Stopped::Write).and_then(|()| act(path, &mut reader, &mut out));
         match done.and_then(|code| out.flush().map(|()| code).map_err(Stopped::Write)) {

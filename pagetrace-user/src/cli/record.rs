@@ -8,7 +8,7 @@ use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 
 use crate::cli::values;
 use crate::failure::{Code, Failure};
-use crate::options::{RecordOptions, Select};
+use crate::options::{self, RecordOptions, Select};
 use crate::units::{Bytes, Pid};
 
 const WHICH: &str = "Which processes (one of these)";
@@ -24,7 +24,13 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// Which stacks are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Stacks {
+    /// Calls in the process's own code
     User,
+    /// Calls in the kernel, at faults and memory calls
+    Kernel,
+    /// Both
+    Both,
+    /// No stacks
     None,
 }
 
@@ -75,12 +81,12 @@ pub struct RecordArgs {
     #[arg(env = "PAGETRACE_SAMPLE", hide_env = true, allow_negative_numbers = true, help_heading = HOW)]
     sample: Option<Bytes>,
 
-    /// Record where in its own code a thread was at faults, calls, heap and object events: user, or none
+    /// Record where a thread was at faults, calls, heap and object events
     #[arg(long, value_name = "WHICH", value_enum, default_value = "user")]
     #[arg(env = "PAGETRACE_STACKS", hide_env = true, help_heading = HOW)]
     stacks: Stacks,
 
-    /// With --stacks user: stacks of each CPU in a second at most, 1 to 1000000; the file tells which events have none
+    /// Without --stacks none: stacks of each CPU in a second at most, 1 to 1000000; the file tells which events have none
     #[arg(long, value_name = "N", value_parser = values::stack_rate, default_value = "1000")]
     #[arg(env = "PAGETRACE_STACK_RATE", hide_env = true, allow_negative_numbers = true, help_heading = TUNING)]
     stack_rate: u64,
@@ -175,7 +181,11 @@ impl RecordArgs {
             prefix: self.prefix,
             force: self.force,
             objects: self.objects.then(|| self.sample.unwrap_or(DEFAULT_SAMPLE)),
-            stacks: (self.stacks == Stacks::User).then_some(self.stack_rate),
+            stacks: (self.stacks != Stacks::None).then_some(options::Stacks {
+                rate: self.stack_rate,
+                user: matches!(self.stacks, Stacks::User | Stacks::Both),
+                kernel: matches!(self.stacks, Stacks::Kernel | Stacks::Both),
+            }),
             ring: self.ring,
             one_ring: self.one_ring,
             wake_ups: self.wake_ups,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
 
-use super::reading::{each, nanos, warn};
+use super::reading::{Listing, NamesArgs, TOP, each, nanos, warn};
 use super::{html, values};
 use crate::dump::Stopped;
 use crate::failure::{Code, Failure};
@@ -16,9 +16,6 @@ use crate::replay::{Window, fold_within};
 use crate::report::Report;
 use crate::rss::{Adding, By, Rss};
 use crate::scav::Scav;
-
-/// Lines of a list where nothing else is asked for.
-const TOP: usize = 10;
 
 /// `report FILE...`
 #[derive(Debug, Args)]
@@ -42,6 +39,9 @@ pub(super) struct ReportArgs {
     #[arg(env = "PAGETRACE_SINCE", hide_env = true)]
     since: Option<Duration>,
 
+    #[command(flatten)]
+    names: NamesArgs,
+
     /// Print one JSON object for each file, one a line
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
     #[arg(env = "PAGETRACE_JSON", hide_env = true)]
@@ -63,10 +63,6 @@ pub(super) struct ReportArgs {
 /// `rss FILE...`
 #[derive(Debug, Args)]
 pub(super) struct RssArgs {
-    /// Trace files; - is stdin
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-
     /// What pages are told by: what they are for, the stack that touched them first, the mapping, the task that made them
     /// resident, the file that is mapped, or how long they have been resident
     #[arg(long, value_name = "WHAT", value_parser = by(), default_value = "class")]
@@ -88,38 +84,20 @@ pub(super) struct RssArgs {
     #[arg(env = "PAGETRACE_TOGETHER", hide_env = true)]
     together: bool,
 
-    /// Lines to list
-    #[arg(long, value_name = "N", default_value_t = TOP)]
-    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
-    top: usize,
-
-    /// Print one JSON object for each file, one a line, with every line
-    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
-    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 /// `scav FILE...`
 #[derive(Debug, Args)]
 pub(super) struct ScavArgs {
-    /// Trace files; - is stdin
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-
     /// What came back within this time was given back for nothing, and is told apart
     #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "1s")]
     #[arg(env = "PAGETRACE_WITHIN", hide_env = true)]
     within: Duration,
 
-    /// Stacks to list
-    #[arg(long, value_name = "N", default_value_t = TOP)]
-    #[arg(env = "PAGETRACE_TOP", hide_env = true)]
-    top: usize,
-
-    /// Print one JSON object for each file, one a line, with every stack
-    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
-    #[arg(env = "PAGETRACE_JSON", hide_env = true)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 /// What pages are told by, as a word.
@@ -135,10 +113,10 @@ fn window(since: Option<Duration>, at: Option<Duration>) -> Window {
 impl ReportArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         if let Some(output) = &self.html {
-            return html::write(&self.files, output, self.force, self.top.unwrap_or(html::TOP));
+            return html::write(&self.files, &self.names, output, self.force, self.top.unwrap_or(html::TOP));
         }
         let window = window(self.since, self.at);
-        each(&self.files, self.json, |path, reader, out| {
+        each(&self.files, &self.names, self.json, |path, reader, out| {
             let (state, outcome) = fold_within(reader, window, |_, _| {}).map_err(Stopped::Read)?;
             let report = Report::new(reader.header(), &state, &outcome, self.top.unwrap_or(TOP));
             out.write_all(if self.json { report.json() + "\n" } else { report.text() }.as_bytes())?;
@@ -148,36 +126,27 @@ impl ReportArgs {
 }
 
 impl RssArgs {
-    fn together(&self) -> Result<Code, Failure> {
-        let mut adding = Adding::default();
-        // Nothing is told of a file by itself: no titles.
-        let read =
-            each(&self.files, true, |path, reader, _| Ok(warn(path, &adding.add(reader).map_err(Stopped::Read)?)))?;
-        let together = adding.finish();
-        let text = if self.json { together.json() + "\n" } else { together.text(self.top) };
-        super::print(&text).map(|printed| if printed as u8 > read as u8 { printed } else { read })
-    }
-
     pub(super) fn run(&self) -> Result<Code, Failure> {
         if self.together {
             return self.together();
         }
         let window = window(self.since, self.at);
-        each(&self.files, self.json, |path, reader, out| {
-            let (rss, outcome) = Rss::of(reader, self.by, window).map_err(Stopped::Read)?;
-            out.write_all(if self.json { rss.json() + "\n" } else { rss.text(self.top) }.as_bytes())?;
-            Ok(warn(path, &outcome))
-        })
+        self.listing.each(|reader| Rss::of(reader, self.by, window))
+    }
+
+    fn together(&self) -> Result<Code, Failure> {
+        let (mut adding, files) = (Adding::default(), &self.listing.files);
+        // Nothing is told of a file by itself: no titles.
+        let read = each(files, &self.listing.names, true, |path, reader, _| {
+            Ok(warn(path, &adding.add(reader).map_err(Stopped::Read)?))
+        })?;
+        let printed = super::print(&self.listing.shown(&adding.finish()))?;
+        Ok(if printed as u8 > read as u8 { printed } else { read })
     }
 }
 
 impl ScavArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
-        let within = nanos(self.within);
-        each(&self.files, self.json, |path, reader, out| {
-            let (scav, outcome) = Scav::of(reader, within).map_err(Stopped::Read)?;
-            out.write_all(if self.json { scav.json() + "\n" } else { scav.text(self.top) }.as_bytes())?;
-            Ok(warn(path, &outcome))
-        })
+        self.listing.each(|reader| Scav::of(reader, nanos(self.within)))
     }
 }

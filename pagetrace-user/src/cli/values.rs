@@ -5,6 +5,7 @@
 //! or a fraction.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::units::{Bytes, PAGE_BYTES, Pid};
@@ -47,6 +48,16 @@ pub fn flag(text: &str) -> Result<bool, BadValue> {
         "1" | "true" | "yes" | "on" => Ok(true),
         "" | "0" | "false" | "no" | "off" => Ok(false),
         _ => Err(BadValue::new("neither true nor false", "give true or false")),
+    }
+}
+
+/// A directory that is there.
+pub fn directory(text: &str) -> Result<PathBuf, BadValue> {
+    let path = PathBuf::from(text);
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err(BadValue::new("not a directory", "give one that is there: --symbols DIR"))
     }
 }
 

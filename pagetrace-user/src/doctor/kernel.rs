@@ -6,6 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::doctor::{Check, Lack};
 use crate::host::{self, CgroupMode, KERNEL_FLOOR, Namespace};
+use crate::live::KernelSymbols;
 use crate::units::Bytes;
 
 /// File descriptors that a recording needs beside those of each CPU: programs, links, maps, files.
@@ -22,6 +23,7 @@ pub fn checks() -> Vec<Check> {
         cgroups(host::cgroup_mode()),
         cpus(),
         open_files(),
+        symbols(KernelSymbols::read().is_some()),
     ];
     checks.extend(file_size(getrlimit(Resource::Fsize).current));
     checks
@@ -130,6 +132,19 @@ fn open_files() -> Check {
     }
 }
 
+fn symbols(are_told: bool) -> Check {
+    const NAME: &str = "kernel_symbols";
+
+    if are_told {
+        return Check::ok(NAME, "the kernel's functions have names");
+    }
+    Check::note(
+        NAME,
+        "hidden: stacks have no part of the kernel (--stacks kernel, both)",
+        "sudo sysctl kernel.kptr_restrict=1   (and run as root)",
+    )
+}
+
 fn file_size(limit: Option<u64>) -> Option<Check> {
     let limit = Bytes(limit?);
     Some(Check::note("file_size", format!("a file may not grow beyond {limit}"), "ulimit -f unlimited"))
@@ -156,6 +171,12 @@ mod tests {
         assert_eq!(lockdown(None).status, Status::Ok);
         assert_eq!(lockdown(Some("integrity")).status, Status::Ok);
         assert_eq!(lockdown(Some("confidentiality")).status, Status::Missing(Lack::Kernel));
+    }
+
+    #[test]
+    fn hidden_symbols_are_no_obstacle() {
+        assert_eq!(symbols(true).status, Status::Ok);
+        assert_eq!(symbols(false).status, Status::Note);
     }
 
     #[test]

@@ -30,10 +30,10 @@
 //! | `baseline` | heap | pages of that arena: `addr` `bytes` `npages` (of 4096 bytes) `in_use_bytes` `kept_bytes` (cached and fast) `free_bytes` `trims` (the allocator gives them back if asked to) |
 //! | `library` | object | `id` `name` `path` of an allocator; `whole`: recorded from the program's first call on, else from this line on |
 //! | `calls` | object | `call` `library` `calls` `bytes` (asked for) `nested` (made by another function of an allocator) `failed`: of all calls, sampled or not |
-//! | `node` | stack | the next one of the tree of calls, from 0 on: `parent` (absent: the thread began there), and its place: `path` `offset` in the file, `addr` outside of files, or `cut` |
+//! | `node` | stack | the next one of the tree of calls, from 0 on: `parent` (absent: the thread began there), and its place: `path` `offset` in the file (of the kernel, `[kernel.kallsyms]`, from its start on), `addr` outside of files, or `cut` |
 //! | `stack` | stack | `of` (`fault` `call` `heap` `object`: the thread's last one before this line) `stack` (the node where it ends) |
 //! | `symbol` | stack | a place and its `functions`, innermost first: `name` `file` `line` |
-//! | `build_id` | stack | `path` `id` |
+//! | `build_id` | stack | `path` `id`; `addr`: what to add to an offset of its code to get the address that it is linked for |
 //! | `start` `fork` `exec` `exit` `mm_gone` | task | `how` `parent`; `child` `child_comm`; `comm` `exe`; `code` `signal`; none |
 //! | `lost` | that of the records | `from` `to` `count` |
 //!

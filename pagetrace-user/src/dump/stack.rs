@@ -1,7 +1,7 @@
 //! Values of the events of the stack layer.
 
 use super::line::Value;
-use crate::event::{Body, FileId, Place};
+use crate::event::{Body, FileId, KERNEL, Place};
 
 /// As [`super::line::describe`]. The lists of a `symbol` and the bytes of a `build_id` are [`texts`].
 pub(super) fn describe<'a>(
@@ -24,8 +24,11 @@ pub(super) fn describe<'a>(
             put_place(*place, path, put);
             put("functions", Value::Functions(functions));
         }
-        Body::BuildId { file, .. } => {
+        Body::BuildId { file, linked, .. } => {
             put("path", Value::Text(path(*file).unwrap_or_default()));
+            if let Some(linked) = linked {
+                put("addr", Value::Address(*linked));
+            }
         }
         _ => {}
     }
@@ -48,5 +51,9 @@ fn put_place<'a>(
         }
         Place::Address(address) => put("addr", Value::Address(address)),
         Place::Cut => put("cut", Value::Flag(true)),
+        Place::Kernel(offset) => {
+            put("path", Value::Text(KERNEL));
+            put("offset", Value::Number(offset));
+        }
     }
 }

@@ -17,7 +17,10 @@ wire_enum! {
     }
 }
 
-/// A place in the code of the process.
+/// What stands for the file of the kernel, as other tools have it.
+pub const KERNEL: &str = "[kernel.kallsyms]";
+
+/// A place in the code of the process, or of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// The byte of a mapped file: of the instruction where the thread was, or of the last byte of the one that called.
@@ -26,6 +29,8 @@ pub enum Place {
     Address(u64),
     /// No place: the calls above it are not known.
     Cut,
+    /// The kernel's own code: bytes from where it begins (`_text`) on, modulo 2^64. Where that lies is the recorded host's secret.
+    Kernel(u64),
 }
 
 /// A function at a place.

@@ -139,6 +139,11 @@ pub(super) fn write(
     let value_type = ValueType { r#type: tables.text(sample_type), unit: tables.text(profile.unit) };
     tables.out.sample_type.push(value_type);
     let build_ids = build_ids(state);
+    // The first one is taken for the program.
+    let is_file = |frame: &&Frame| !frame.image.is_empty() && !frame.is_of_kernel();
+    if let Some(frame) = profile.frames.iter().find(is_file) {
+        tables.mapping(&frame.image, &build_ids);
+    }
     for sample in &profile.samples {
         let mut location_id = Vec::new();
         // A place's frames stand together, the inlined ones before the one that they are inlined into.

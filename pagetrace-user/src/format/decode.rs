@@ -200,7 +200,8 @@ impl EventReader {
             op::rare::CALLS => object::read_count(bytes)?,
             op::rare::STACK_NODE => stack::read_node(bytes)?,
             op::rare::SYMBOL => stack::read_symbol(bytes)?,
-            op::rare::BUILD_ID => stack::read_build_id(bytes)?,
+            op::rare::BUILD_ID => stack::read_build_id(false, bytes)?,
+            op::rare::BUILD_ID_LINKED => stack::read_build_id(true, bytes)?,
             op::rare::SPAN_USE => Body::SpanUse(heap::read_use(&mut self.block, bytes)?),
             _ => return Err(Corrupt("an unknown kind of event")),
         })

@@ -104,11 +104,12 @@
 //! | 127, 14 | `Symbol` | place, `v` functions (at most 16), of each: `t` name and `t` file (at most 1024 bytes), `v` line |
 //! | 127, 15 | `BuildId` | `v` file, `u8` bytes, as many |
 //! | 127, 16 | `SpanUse` | `s(heap_end)` address, `v` pages, `v` bytes of an object, `v` objects |
+//! | 127, 17 | `BuildId` with what to add to offsets | `v` that; as 127, 15 |
 //! | 127, 20 | `ArenaReading` | `u8` why, `t` name, `t` path |
 //! | 127, 21 | `Arena` | `u8` bit 0 main, bit 1 settled; `v` address, `v` size, of `in_use`, `cached`, `fast`, `free` each `v` count and `v` bytes, `v` top |
 //! | 127, 22 | `ArenaPages` | `u8` trims, `s(arena_end)` address, `v` pages, `v` in use, `v` kept, `v` free |
 //!
-//! A place is `u8` 0: cut; 1: `v` address; 2: `v` file, `v` offset.
+//! A place is `u8` 0: cut; 1: `v` address; 2: `v` file, `v` offset; 3: `v` bytes from the start of the kernel on.
 //!
 //! # What events are written against
 //!
@@ -147,7 +148,7 @@
 //! | 3 | spans, goroutines and readings of the heap layer (127, 8 to 10), growth of the heap (act 3), phases of a collector (scan 6 to 9) |
 //! | 4 | the object layer (70; 127, 11 and 12) |
 //! | 5 | the stack layer (71; 127, 13 to 15) |
-//! | 6 | what the runs of a page heap hold (127, 16), arenas (127, 20 to 22) |
+//! | 6 | what the runs of a page heap hold (127, 16), arenas (127, 20 to 22), places in the kernel (3), 127, 17 |
 //!
 //! # Size
 //!

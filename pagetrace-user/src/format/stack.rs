@@ -44,8 +44,14 @@ pub(super) fn write_rare(body: &Body, out: &mut Out) {
                 out.varint(u64::from(*line));
             }
         }
-        Body::BuildId { file, id } => {
-            out.byte(op::rare::BUILD_ID);
+        Body::BuildId { file, id, linked } => {
+            match linked {
+                None => out.byte(op::rare::BUILD_ID),
+                Some(linked) => {
+                    out.byte(op::rare::BUILD_ID_LINKED);
+                    out.varint(*linked);
+                }
+            }
             out.varint(u64::from(file.0));
             let id = id.get(..usize::from(u8::MAX)).unwrap_or(id);
             out.byte(id.len() as u8);
@@ -85,10 +91,11 @@ pub(super) fn read_symbol(bytes: &mut In<'_>) -> Result<Body, Corrupt> {
     Ok(Body::Symbol { place, functions })
 }
 
-pub(super) fn read_build_id(bytes: &mut In<'_>) -> Result<Body, Corrupt> {
+pub(super) fn read_build_id(is_linked: bool, bytes: &mut In<'_>) -> Result<Body, Corrupt> {
+    let linked = if is_linked { Some(bytes.varint()?) } else { None };
     let file = FileId(bytes.narrow()?);
     let count = bytes.byte()?;
-    Ok(Body::BuildId { file, id: bytes.bytes(usize::from(count))?.to_vec() })
+    Ok(Body::BuildId { file, id: bytes.bytes(usize::from(count))?.to_vec(), linked })
 }
 
 fn write_place(place: Place, out: &mut Out) {
@@ -103,6 +110,10 @@ fn write_place(place: Place, out: &mut Out) {
             out.varint(u64::from(file.0));
             out.varint(offset);
         }
+        Place::Kernel(offset) => {
+            out.byte(3);
+            out.varint(offset);
+        }
     }
 }
 
@@ -111,6 +122,7 @@ fn read_place(bytes: &mut In<'_>) -> Result<Place, Corrupt> {
         0 => Ok(Place::Cut),
         1 => Ok(Place::Address(bytes.varint()?)),
         2 => Ok(Place::File { file: FileId(bytes.narrow()?), offset: bytes.varint()? }),
+        3 => Ok(Place::Kernel(bytes.varint()?)),
         _ => Err(Corrupt("an unknown kind of place")),
     }
 }

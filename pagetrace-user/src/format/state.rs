@@ -55,6 +55,7 @@ pub(super) mod op {
         pub const SYMBOL: u8 = 14;
         pub const BUILD_ID: u8 = 15;
         pub const SPAN_USE: u8 = 16;
+        pub const BUILD_ID_LINKED: u8 = 17;
         pub const ARENA_READING: u8 = 20;
         pub const ARENA: u8 = 21;
         pub const ARENA_PAGES: u8 = 22;

@@ -79,8 +79,16 @@ pub enum What {
         is_whole: bool,
         /// A call just returned to the instruction pointer.
         has_returned: bool,
+        /// What the thread did in the kernel came before it.
+        has_kernel: bool,
         /// Where the memory holds an address of the kernel's own, and what the program had there.
         mended: Option<(u64, u64)>,
+    },
+    /// The same in the kernel: addresses in the record's tail. The thread's next stack goes on where this one begins, unless it
+    /// is alone.
+    KernelStack {
+        of: StackOf,
+        is_alone: bool,
     },
     /// A value that no event has: a defect of ours, or another version of the programs.
     Unknown,

@@ -49,4 +49,5 @@ pub use command::{STAGE as EXEC_STAGE, stage as stage_exec};
 pub use layout::{STAGE as LAYOUT_STAGE, stage as stage_layout};
 pub use objects::{Returns, mapped_programs, returns_of};
 pub use session::record;
+pub use stacks::KernelSymbols;
 pub use tcmalloc::refusals;

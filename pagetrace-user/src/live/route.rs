@@ -1,6 +1,7 @@
 //! Route: every record to the process that owns the address space, and into its file.
 //!
-//! *Invariant.* Each decoded record is written (it became one event of one file) or skipped (nobody's any more, or of
+//! *Invariant.* Each decoded record is written (it became one event of one file, or
+//! the kernel's part of a stack) or skipped (nobody's any more, or of
 //! a process that the selection does not want).
 //! *Bound.* Verdicts on processes that are gone are forgotten when they become many.
 
@@ -80,7 +81,7 @@ pub struct Route {
     pub finished: Vec<FileReport>,
     /// Targets in the order of their ends.
     ended: std::collections::VecDeque<u32>,
-    unwinding: Unwinding,
+    pub unwinding: Unwinding,
     namer: Namer,
     pub written: u64,
     pub skipped: u64,
@@ -164,13 +165,23 @@ impl Route {
                 let bytes = target.segments.remove(&addr).unwrap_or(0);
                 Body::Unmap { range: Range::of_pages(addr, bytes), call: Call::Shmdt, began }
             }
-            What::Stack { of, ip, sp, bp, from, is_walked, is_whole, has_returned, mended } => {
+            What::KernelStack { is_alone: false, .. } => {
+                target.stacks.enter_kernel(record.tid, tail);
+                self.written += 1;
+                return;
+            }
+            What::KernelStack { of, .. } => {
+                let id = target.stack(ts, (Walked::KernelOnly, tail), &mut self.unwinding, &self.writer);
+                Body::Stack { of, id }
+            }
+            What::Stack { of, ip, sp, bp, from, is_walked, is_whole, has_returned, has_kernel, mended } => {
                 let walked = if is_walked {
                     Walked::Addresses(tail)
                 } else {
                     Walked::Copied(Copied { ip, sp, bp, from, words: tail, is_whole, has_returned, mended })
                 };
-                let id = target.stack(ts, walked, &mut self.unwinding, &self.writer);
+                let kernel = target.stacks.leave_kernel(record.tid, has_kernel);
+                let id = target.stack(ts, (walked, &kernel), &mut self.unwinding, &self.writer);
                 Body::Stack { of, id }
             }
             // Of the two heaps that such a process has, its file tells of one.

@@ -8,7 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagetrace_common::control::word;
+use pagetrace_common::control::{stack_parts, word};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -34,7 +34,7 @@ use crate::live::writer::Writer;
 use crate::options::{RecordOptions, Select};
 use crate::store::Store;
 use crate::units::Pid;
-use told::{notes, tell, warn};
+use told::{kernel_symbols, notes, tell, warn};
 
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
@@ -205,7 +205,9 @@ impl Work {
         host.object_period_bytes = options.objects.map(|period| period.0);
         host.probes = kernel.probes().to_vec();
         host.notes = notes(options, &kernel);
+        let of_kernel = kernel_symbols(options, &mut host.notes)?;
         let mut route = Route::new(rule, Arc::clone(&self.store), Writer::start()?, host);
+        route.unwinding.kernel = of_kernel;
         route.skipped = calibrated;
 
         let stopped = match &options.select {
@@ -275,8 +277,11 @@ impl Work {
         let all = matches!(select, Select::All | Select::Comm(_) | Select::Cgroup(_));
         kernel.set(word::ALL, u64::from(all))?;
         kernel.set(word::FOLLOW, u64::from(self.options.follow))?;
-        let pause = self.options.stacks.map_or(0, |rate| SECOND / rate.max(1));
+        let pause = self.options.stacks.map_or(0, |stacks| SECOND / stacks.rate.max(1));
         kernel.set(word::STACK_PAUSE, pause)?;
+        let user = if self.options.stacks.is_some_and(|stacks| stacks.user) { stack_parts::USER } else { 0 };
+        let of_kernel = if capture.route.unwinding.kernel.is_some() { stack_parts::KERNEL } else { 0 };
+        kernel.set(word::STACK_PARTS, user | of_kernel)?;
         kernel.set(word::STACK_ROOM, self.options.ring.0 / STACK_PART)?;
         kernel.set(word::PERIOD, self.options.objects.map_or(0, |period| period.0))?;
         if let Select::Pids(pids) = select {

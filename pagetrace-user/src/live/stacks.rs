@@ -6,9 +6,9 @@
 //! *Bound.* The programs' bound on the rate of stacks is the bound on the work here; nodes of one process end at [`MOST_NODES`].
 
 mod code;
-mod guard;
+mod kernel;
 mod names;
-pub mod perf_map;
+mod perf_map;
 mod unwind;
 
 #[cfg(test)]
@@ -22,8 +22,9 @@ use std::sync::Arc;
 use framehop::x86_64::CacheX86_64;
 
 use crate::live::uprobe::Identity;
+use crate::symbols::guarded;
 pub use code::CodeFile;
-use guard::guarded;
+pub use kernel::KernelSymbols;
 pub use names::Namer;
 pub use unwind::{Copied, ProcessStacks, Walked};
 
@@ -36,11 +37,13 @@ const MOST_FILES: usize = 4096;
 pub struct Unwinding {
     files: HashMap<Identity, Option<Arc<CodeFile>>>,
     cache: CacheX86_64,
+    /// Of the kernel; `None` where its part of stacks is not recorded.
+    pub kernel: Option<KernelSymbols>,
 }
 
 impl Default for Unwinding {
     fn default() -> Unwinding {
-        Unwinding { files: HashMap::new(), cache: CacheX86_64::new() }
+        Unwinding { files: HashMap::new(), cache: CacheX86_64::new(), kernel: None }
     }
 }
 

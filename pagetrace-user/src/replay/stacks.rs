@@ -106,7 +106,7 @@ impl Stacks {
             Body::Symbol { place, functions } if self.names.len() < MOST_NODES => {
                 self.names.insert(*place, functions.clone());
             }
-            Body::BuildId { file, id } => {
+            Body::BuildId { file, id, .. } => {
                 self.build_ids.insert(*file, id.clone());
             }
             // Another program: what was mapped is gone.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::{Part, Sample, Word};
-use crate::event::{Place, StackId};
+use crate::event::{KERNEL, Place, StackId};
 use crate::replay::State;
 
 /// Words that stand between two stacks.
@@ -34,6 +34,12 @@ impl Frame {
             .strip_prefix('[')
             .and_then(|name| name.strip_suffix(']'))
             .is_some_and(|word| [TOUCHED, BROUGHT_BACK].contains(&word))
+    }
+
+    /// Whether it is a function of the kernel.
+    #[must_use]
+    pub fn is_of_kernel(&self) -> bool {
+        self.image == KERNEL
     }
 
     fn word(text: &str) -> Frame {
@@ -109,6 +115,7 @@ impl<'a> Labels<'a> {
                 return vec![number];
             }
             Place::Address(address) => (String::new(), address),
+            Place::Kernel(offset) => (KERNEL.to_owned(), offset),
             Place::File { file, offset } => {
                 let path = self.state.file(file).map(|file| file.path.clone()).unwrap_or_default();
                 (path, offset)

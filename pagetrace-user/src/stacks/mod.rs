@@ -336,15 +336,19 @@ impl Profile {
         sample.frames.iter().filter_map(|index| self.frames.get(*index))
     }
 
-    /// One line a stack, as flame graph tools read it: frames from the outermost on with `;` between them, and the weight.
+    /// One line a stack, as flame graph tools read it: frames from the outermost on with `;` between them, those of the
+    /// kernel with `_[k]`, and the weight.
     #[must_use]
     pub fn folded(&self) -> String {
         let mut lines: Vec<String> = self
             .samples
             .iter()
             .map(|sample| {
-                let names: Vec<String> =
-                    self.frames_of(sample).map(|frame| frame.name.replace([';', '\n'], ":")).collect();
+                let name = |frame: &Frame| {
+                    let name = frame.name.replace([';', '\n'], ":");
+                    if frame.is_of_kernel() { name + "_[k]" } else { name }
+                };
+                let names: Vec<String> = self.frames_of(sample).map(name).collect();
                 format!("{} {}\n", names.join(";"), sample.value)
             })
             .collect();

@@ -18,6 +18,12 @@ use super::{Address, FileOffset, SymbolError, strings};
 /// Mapped pieces of a file that are believed; linkers make two to a dozen. Every lookup of an address goes through them.
 const MOST_SEGMENTS: usize = 128;
 
+/// Bytes of notes that are read.
+const MOST_NOTE_BYTES: u64 = 1024;
+/// The type of a note that holds a build id (`NT_GNU_BUILD_ID`), and its name.
+const BUILD_ID_TYPE: u32 = 3;
+const BUILD_ID_NAME: &[u8] = b"GNU\0";
+
 /// A piece of the file that is mapped (PT_LOAD).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -148,6 +154,13 @@ impl Elf {
         Ok(Some(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()))
     }
 
+    /// What a linker identified this build by.
+    #[must_use]
+    pub fn build_id(&self) -> Option<Vec<u8>> {
+        let notes = self.section(".note.gnu.build-id")?.file;
+        build_id_of(&self.image.read(FileOffset(notes.start), notes.len().min(MOST_NOTE_BYTES)).ok()?)
+    }
+
     /// Where the byte at an address lies in the file; `None` when it does not come from the file.
     #[must_use]
     pub fn file_offset(&self, address: Address) -> Option<FileOffset> {
@@ -265,4 +278,13 @@ pub(super) fn table<T: Pod>(image: &Image, offset: u64, count: u64) -> Result<Ve
 /// The structure that these bytes begin with.
 pub(super) fn one<T: Pod>(bytes: &[u8]) -> Result<T, SymbolError> {
     pod::from_bytes(bytes).map(|(value, _)| *value).map_err(|()| SymbolError::Damaged("it ends inside of a header"))
+}
+
+/// The build id in a section of notes.
+fn build_id_of(notes: &[u8]) -> Option<Vec<u8>> {
+    let word = |at: usize| Some(u32::from_le_bytes(*notes.get(at..)?.first_chunk()?));
+    let (name, bytes, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
+    let from = 12 + name.checked_next_multiple_of(4)?;
+    let is_it = kind == BUILD_ID_TYPE && notes.get(12..12 + name)? == BUILD_ID_NAME;
+    is_it.then(|| notes.get(from..from.checked_add(bytes)?).map(<[u8]>::to_vec))?
 }

@@ -21,6 +21,7 @@ mod all_ps;
 pub mod build_info;
 pub mod offsets;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -29,6 +30,7 @@ use super::gopclntab::{Function, Table};
 use super::image::Image;
 use super::prologue::{self, Cost};
 use super::{Address, FileOffset, SymbolError};
+use crate::event;
 use build_info::BuildInfo;
 use offsets::{GoOffsets, Unverified};
 
@@ -194,22 +196,28 @@ pub fn plan_of(elf: &Elf) -> Result<Option<GoPlan>, SymbolError> {
     }))
 }
 
-/// The names of the functions at these offsets of a Go program's file, as its own table has them; none of another program's.
+/// The functions at these offsets of a Go program's file, the innermost first, as its own table has them; none of another
+/// program's. What was inlined is known in versions whose structures were compared.
 ///
 /// # Errors
 /// As of [`plan`].
-pub fn names_at(path: &Path, offsets: &[u64]) -> Result<Vec<(u64, String)>, SymbolError> {
-    let elf = Elf::parse(Image::open(path)?)?;
-    let Some(table) = Table::find(&elf)? else { return Ok(Vec::new()) };
-    let places: Vec<(Address, u64)> =
+pub fn functions_at(path: &Path, offsets: &[u64]) -> Result<Vec<(u64, Vec<event::Function>)>, SymbolError> {
+    functions_of(&Elf::parse(Image::open(path)?)?, offsets)
+}
+
+/// The same of a file that was opened before.
+///
+/// # Errors
+/// As of [`plan`].
+pub fn functions_of(elf: &Elf, offsets: &[u64]) -> Result<Vec<(u64, Vec<event::Function>)>, SymbolError> {
+    let Some(table) = Table::find(elf)? else { return Ok(Vec::new()) };
+    let places: HashMap<Address, u64> =
         offsets.iter().filter_map(|offset| Some((elf.address(FileOffset(*offset))?, *offset))).collect();
-    let addresses: Vec<Address> = places.iter().map(|(address, _)| *address).collect();
-    let names = table.names_at(&elf, &addresses)?;
-    let named = names.into_iter().filter_map(|(address, name)| {
-        let (_, offset) = places.iter().find(|(place, _)| *place == address)?;
-        Some((*offset, name))
-    });
-    Ok(named.collect())
+    let addresses: Vec<Address> = places.keys().copied().collect();
+    let version = BuildInfo::find(elf)?.unwrap_or_default().version;
+    let inlined_at = offsets::of(&version).ok().map(|offsets| offsets.module_gofunc);
+    let found = table.functions_at(elf, &addresses, inlined_at)?;
+    Ok(found.into_iter().filter_map(|(address, functions)| Some((*places.get(&address)?, functions))).collect())
 }
 
 /// The best point in a function; `None` when there is no code.

@@ -9,7 +9,7 @@
 //! | `0xfffffffb` | 1.2-1.15 | nfunc, then the index at once | pc, offset: u64 | name at +8, from the header |
 //! | `0xfffffffa` | 1.16-1.17 | nfunc, nfiles, names, cu, files, pcs, index | pc, offset: u64 | name at +8 |
 //! | `0xfffffff0` | 1.18-1.19 | nfunc, nfiles, text, names, cu, files, pcs, index | pc less text, offset: u32 | name at +4 |
-//! | `0xfffffff1` | 1.20-1.27 | the same; text is 0 since 1.26 | the same | the same |
+//! | `0xfffffff1` | 1.20-1.27 | the same; text is 0 since 1.26 | the same | the same, and a line more |
 //!
 //! The index ends with one pc more: the end of the last function. A function's structure lies at its offset from the
 //! index (from the header in the first form), its name (i32) counts from the names.
@@ -19,6 +19,7 @@
 //!
 //! *Source.* `src/internal/abi/symtab.go` and `src/debug/gosym/pclntab.go` of each release.
 
+mod lines;
 mod locate;
 mod names;
 
@@ -50,6 +51,23 @@ pub struct Table {
     index: Part,
     /// What offsets of structures count from.
     structures: u64,
+    /// Where the header is mapped, and the names.
+    address: Address,
+    first_name: Address,
+    /// Files by unit of compilation, their names, and what belongs to ranges of addresses; empty before Go 1.16.
+    units: Part,
+    files: Part,
+    pcs: Part,
+}
+
+/// A function as the table has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    function: Function,
+    /// From the start of the names.
+    name: u32,
+    /// What follows the entry in its structure.
+    fields: FileOffset,
 }
 
 /// A form of the table, as its magic says.
@@ -58,6 +76,7 @@ enum Form {
     Go1_2,
     Go1_16,
     Go1_18,
+    Go1_20,
 }
 
 impl Form {
@@ -65,7 +84,8 @@ impl Form {
         match magic {
             0xffff_fffb => Some(Form::Go1_2),
             0xffff_fffa => Some(Form::Go1_16),
-            0xffff_fff0 | 0xffff_fff1 => Some(Form::Go1_18),
+            0xffff_fff0 => Some(Form::Go1_18),
+            0xffff_fff1 => Some(Form::Go1_20),
             _ => None,
         }
     }
@@ -73,7 +93,7 @@ impl Form {
     /// Bytes of a number in the index.
     const fn number_bytes(self) -> usize {
         match self {
-            Form::Go1_18 => 4,
+            Form::Go1_18 | Form::Go1_20 => 4,
             Form::Go1_2 | Form::Go1_16 => 8,
         }
     }
@@ -88,6 +108,8 @@ struct Header {
     /// From the header: the names and what lies behind them, and the index.
     names: (u64, u64),
     index: u64,
+    /// The same: units of compilation, files, pcs; where they are.
+    lines: Option<[u64; 3]>,
 }
 
 impl Header {
@@ -99,14 +121,16 @@ impl Header {
         }
         let word = |number: usize| u64_at(bytes, 8 + 8 * number);
         let functions = word(0).filter(|count| (1..MOST_FUNCTIONS).contains(count))?;
-        let (text_word, names, index) = match form {
-            Form::Go1_2 => (None, (0, room), 16),
-            Form::Go1_16 => (None, (word(2)?, word(3)?), word(6)?),
-            Form::Go1_18 => (Some(address.plus(24)?), (word(3)?, word(4)?), word(7)?),
+        let (text_word, names, index, lines) = match form {
+            Form::Go1_2 => (None, (0, room), 16, None),
+            Form::Go1_16 => (None, (word(2)?, word(3)?), word(6)?, Some([word(3)?, word(4)?, word(5)?])),
+            Form::Go1_18 | Form::Go1_20 => {
+                (Some(address.plus(24)?), (word(3)?, word(4)?), word(7)?, Some([word(4)?, word(5)?, word(6)?]))
+            }
         };
         let index_bytes = (2 * functions + 1).checked_mul(form.number_bytes() as u64)?;
         let fits = names.0 < names.1 && names.1 <= room && index.checked_add(index_bytes)? <= room;
-        fits.then_some(Header { form, functions, text_word, names, index })
+        fits.then_some(Header { form, functions, text_word, names, index, lines })
     }
 }
 
@@ -118,19 +142,19 @@ impl Table {
     pub fn lookup(&self, elf: &Elf, names: &[&str]) -> Result<Vec<Option<Function>>, SymbolError> {
         let mut found = vec![None; names.len()];
         let places = strings::places(&elf.image, self.names, names)?;
-        self.functions(elf, |name, function| {
-            if let Some(slot) = places.get(&u64::from(name)).and_then(|index| found.get_mut(*index)) {
-                slot.get_or_insert(function);
+        self.functions(elf, |entry| {
+            if let Some(slot) = places.get(&u64::from(entry.name)).and_then(|index| found.get_mut(*index)) {
+                slot.get_or_insert(entry.function);
             }
         })?;
         Ok(found)
     }
 
-    /// Shows `visit` every function, with the place of its name among the names.
+    /// Shows `visit` every function.
     ///
     /// # Errors
     /// As of [`Table::lookup`].
-    pub fn functions(&self, elf: &Elf, mut visit: impl FnMut(u32, Function)) -> Result<(), SymbolError> {
+    fn functions(&self, elf: &Elf, mut visit: impl FnMut(Entry)) -> Result<(), SymbolError> {
         const OUTSIDE: SymbolError = SymbolError::Damaged("its table of functions points out of itself");
         let number = self.form.number_bytes();
         let (mut index, mut structures) = (Window::new(&elf.image), Window::new(&elf.image));
@@ -138,15 +162,16 @@ impl Table {
             let at = self.index.start.saturating_add(place.saturating_mul(2 * number as u64));
             let entry = index.read(FileOffset(at), 3 * number)?;
             let numbers = [0, 1, 2].map(|which| match self.form {
-                Form::Go1_18 => u32_at(entry, which * number).map(u64::from),
+                Form::Go1_18 | Form::Go1_20 => u32_at(entry, which * number).map(u64::from),
                 Form::Go1_2 | Form::Go1_16 => u64_at(entry, which * number),
             });
             let [Some(start), Some(structure), Some(end)] = numbers else { return Err(OUTSIDE) };
             // The structure begins with its entry, in the form of a pc in the index; then comes the name.
-            let name = structure.checked_add(self.structures).and_then(|at| at.checked_add(number as u64));
-            let name = u32_at(structures.read(FileOffset(name.ok_or(OUTSIDE)?), 4)?, 0).ok_or(OUTSIDE)?;
+            let fields = structure.checked_add(self.structures).and_then(|at| at.checked_add(number as u64));
+            let fields = FileOffset(fields.ok_or(OUTSIDE)?);
+            let name = u32_at(structures.read(fields, 4)?, 0).ok_or(OUTSIDE)?;
             let (Some(entry), Some(end)) = (self.text.plus(start), self.text.plus(end)) else { return Err(OUTSIDE) };
-            visit(name, Function { entry, end: end.max(entry) });
+            visit(Entry { function: Function { entry, end: end.max(entry) }, name, fields });
         }
         Ok(())
     }

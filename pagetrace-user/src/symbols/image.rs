@@ -6,10 +6,12 @@
 //! that no file, however it lies about its tables, keeps a reader busy for long.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::rc::Rc;
 
 use super::{FileOffset, SymbolError};
 
@@ -18,6 +20,9 @@ const LONGEST_READ: u64 = 4 << 20;
 
 /// Bytes of a piece of a table that is read from end to end.
 const PIECE: u64 = 256 << 10;
+
+/// Blocks of [`LEAST_COST`] bytes that are kept: 32 MiB.
+const MOST_BLOCKS: usize = 8192;
 
 /// What the allowance counts a short read as.
 const LEAST_COST: u64 = 4096;
@@ -218,6 +223,59 @@ impl<'a> Window<'a> {
         let from = usize::try_from(offset.0.checked_sub(self.start)?).ok()?;
         let to = from.checked_add(bytes)?;
         (to <= self.piece.len()).then_some(from..to)
+    }
+}
+
+/// Single bytes here and there: keeps the blocks that they were in.
+pub struct Blocks<'a> {
+    image: &'a Image,
+    kept: HashMap<u64, Rc<[u8]>>,
+    last: (u64, Rc<[u8]>),
+}
+
+impl<'a> Blocks<'a> {
+    /// Over this file, nothing read yet.
+    #[must_use]
+    pub fn new(image: &'a Image) -> Blocks<'a> {
+        Blocks { image, kept: HashMap::new(), last: (0, Rc::default()) }
+    }
+
+    /// The byte at `offset`.
+    ///
+    /// # Errors
+    /// As of [`Image::read`].
+    pub fn byte(&mut self, offset: FileOffset) -> Result<u8, SymbolError> {
+        let (start, place) = (offset.0 & !(LEAST_COST - 1), (offset.0 & (LEAST_COST - 1)) as usize);
+        if self.last.0 != start || self.last.1.is_empty() {
+            let block = match self.kept.get(&start) {
+                Some(block) => Rc::clone(block),
+                None => self.read(start)?,
+            };
+            self.last = (start, block);
+        }
+        self.last.1.get(place).copied().ok_or(SymbolError::Damaged("it ends inside of a table"))
+    }
+
+    /// The four bytes from `offset`, little-endian.
+    ///
+    /// # Errors
+    /// As of [`Image::read`].
+    pub fn u32(&mut self, offset: FileOffset) -> Result<u32, SymbolError> {
+        let mut bytes = [0; 4];
+        for (at, byte) in (offset.0..).zip(&mut bytes) {
+            *byte = self.byte(FileOffset(at))?;
+        }
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn read(&mut self, start: u64) -> Result<Rc<[u8]>, SymbolError> {
+        if self.kept.len() >= MOST_BLOCKS {
+            self.kept.clear();
+        }
+        let bytes = self.image.part(FileOffset(start), LEAST_COST).len();
+        let block: Rc<[u8]> = self.image.read(FileOffset(start), bytes)?.into();
+        self.kept.insert(start, Rc::clone(&block));
+        Ok(block)
     }
 }
 

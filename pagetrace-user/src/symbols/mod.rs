@@ -1,6 +1,7 @@
 //! Where in a program the instructions stand that are worth a probe: a pure look at its file.
 //!
-//! Nothing here asks the kernel, the running process or another file: bytes go in, a plan comes out. The file may be
+//! Nothing here asks the kernel, the running process or, but for debug links ([`lookup`]), another file: bytes go in, a plan
+//! comes out. The file may be
 //! anybody's: whatever it claims, it is read in bounded pieces ([`image`]).
 //!
 //! *Units.* An [`Address`] is one that the file was linked for, without the load bias of a position-independent
@@ -8,6 +9,7 @@
 //! *Errors.* [`SymbolError`] for a file that cannot be read or contradicts itself; what a sound file merely lacks is
 //! part of the answer.
 
+mod guard;
 pub mod image;
 
 pub mod elf;
@@ -26,9 +28,13 @@ pub mod flow;
 
 pub mod allocators;
 
+pub mod lookup;
+
 pub mod tcmalloc;
 
 use std::fmt;
+
+pub use guard::guarded;
 
 /// An address in the program as it was linked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,12 +3,16 @@
 //! *Oracles.* The program itself (`rooms.c`), which touches a known number of pages in each of its functions; `addr2line -fi`
 //! and `go tool addr2line` for the names; for programs that are not ours, that their stacks have an end.
 
+mod debug_files;
+mod kernel;
+mod made;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pagetrace_user::event::{Body, Function, Place, StackOf};
-use pagetrace_user::format::Reader;
+use pagetrace_user::format::{Reader, Trace};
 use pagetrace_user::symbols::FileOffset;
 use pagetrace_user::symbols::elf::Elf;
 use pagetrace_user::symbols::image::Image;
@@ -37,14 +41,20 @@ fn recorder(directory: &Path, command: &[&str]) -> Command {
 }
 
 /// The same of `rooms`, which waits until it is let go: the recorder has asked by then what its code is.
-fn recorded_rooms(directory: &Path, program: &Path) -> PathBuf {
-    let rooms = Target::run(&mut recorder(directory, &[program.to_str().unwrap()])).ready();
+fn recorded_rooms(directory: &Path, program: &Path, which: &str) -> PathBuf {
+    let mut recorder = recorder(directory, &[program.to_str().unwrap()]);
+    recorded_waiting(directory, recorder.env("PAGETRACE_STACKS", which), |nodes, _| nodes.contains("path="))
+}
+
+/// The same of any program that waits: until its nodes are told, by the unfinished file and its name.
+fn recorded_waiting(directory: &Path, recorder: &mut Command, is_told: impl Fn(&str, &Path) -> bool) -> PathBuf {
+    let target = Target::run(recorder).ready();
     wait_for("stacks in the unfinished file", || {
         let part = file_in(directory, "part")?;
         let ran = run(["dump", "--kind", "node", &part.display().to_string()]);
-        ran.stdout.contains("path=").then_some(())
+        is_told(&ran.stdout, &part).then_some(())
     });
-    rooms.finish();
+    target.finish();
     file_in(directory, "pgt").unwrap()
 }
 
@@ -82,7 +92,7 @@ fn memory_is_charged_to_who_touched_mapped_and_gave_it_back() {
     for flags in [&["-O2", "-fomit-frame-pointer"][..], &["-O2", "-fno-omit-frame-pointer"], &["-O2", "-static-pie"]] {
         let program = compiled("cc", flags, "rooms.c", "rooms");
         let directory = stage.directory(&format!("rooms{}", flags.join("")));
-        let file = recorded_rooms(&directory, &program);
+        let file = recorded_rooms(&directory, &program, "user");
         let (profile, resident) = weighed(&file, "resident");
         let seen = (profile["events"].as_u64(), profile["events_with_stack"].as_u64());
         assert_eq!(seen.0, seen.1, "{flags:?}: every fault has its stack");
@@ -104,13 +114,20 @@ fn memory_is_charged_to_who_touched_mapped_and_gave_it_back() {
             let total: u64 = samples.iter().map(|(_, value)| value).sum();
             assert_eq!(total, profile["total"].as_u64().unwrap(), "{flags:?}: they add up");
         }
-        same_as_addr2line(&file, &program);
+        same_as_addr2line(names_of(&file, &program), &program);
     }
 }
 
 /// The functions at each place of a program's own file, by address.
 fn names_of(file: &Path, program: &Path) -> BTreeMap<u64, Vec<Function>> {
-    let mut reader = Reader::new(std::io::BufReader::new(std::fs::File::open(file).unwrap())).unwrap();
+    names_in(&mut opened(file), program)
+}
+
+fn opened(file: &Path) -> Reader<std::io::BufReader<std::fs::File>> {
+    Reader::new(std::io::BufReader::new(std::fs::File::open(file).unwrap())).unwrap()
+}
+
+fn names_in(reader: &mut impl Trace, program: &Path) -> BTreeMap<u64, Vec<Function>> {
     let elf = Elf::parse(Image::open(program).unwrap()).unwrap();
     let mut files = BTreeSet::new();
     let mut names = BTreeMap::new();
@@ -128,11 +145,10 @@ fn names_of(file: &Path, program: &Path) -> BTreeMap<u64, Vec<Function>> {
     names
 }
 
-fn same_as_addr2line(file: &Path, program: &Path) {
+fn same_as_addr2line(names: BTreeMap<u64, Vec<Function>>, program: &Path) {
     // What a static program has of its libraries has no lines, and several names for one place.
     let is_own = |functions: &Vec<Function>| functions.iter().all(|function| function.file.ends_with("rooms.c"));
-    let names: BTreeMap<u64, Vec<Function>> =
-        names_of(file, program).into_iter().filter(|(_, functions)| is_own(functions)).collect();
+    let names: BTreeMap<u64, Vec<Function>> = names.into_iter().filter(|(_, functions)| is_own(functions)).collect();
     assert!(names.len() > 10, "{}", names.len());
     for (address, functions) in names {
         let ran =
@@ -189,7 +205,7 @@ fn stacks_of_real_programs_reach_their_ends() {
     }
 }
 
-/// The names in a program without symbols are those that the same program with symbols has.
+/// Names and lines in a program without symbols are those that the same program with symbols has.
 #[test]
 fn go_programs_tell_their_stacks() {
     let stage = Stage::enter("stacks-go");
@@ -209,10 +225,17 @@ fn go_programs_tell_their_stacks() {
             let mut command = go(version);
             command.args(["tool", "addr2line"]).arg(&plain).stdin(std::fs::File::open(asked).unwrap());
             let told = output(&mut command);
-            let told: Vec<&str> = told.lines().step_by(2).collect();
+            let told: Vec<&str> = told.lines().collect();
             let ours: Vec<&str> = names.values().map(|functions| functions.last().unwrap().name.as_str()).collect();
             assert!(ours.len() > 50, "{version} {stripped}: {}", ours.len());
-            assert_eq!(ours, told, "{version} {stripped}");
+            assert_eq!(ours, told.iter().copied().step_by(2).collect::<Vec<_>>(), "{version} {stripped}");
+            if stripped {
+                let line = |functions: &Vec<Function>| format!("{}:{}", functions[0].file, functions[0].line);
+                let lines: Vec<String> = names.values().map(line).collect();
+                assert_eq!(lines, told.iter().copied().skip(1).step_by(2).collect::<Vec<_>>(), "{version}");
+            }
+            let inlined = names.values().filter(|functions| functions.len() > 1).count();
+            assert!(inlined > 10, "{version} {stripped}: {inlined}");
             let heap = std::fs::File::open(&file).unwrap();
             let mut reader = Reader::new(std::io::BufReader::new(heap)).unwrap();
             let mut of_heap = 0;

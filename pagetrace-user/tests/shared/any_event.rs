@@ -190,6 +190,7 @@ fn stack() -> BoxedStrategy<Body> {
             6 => (0u32..4, number()).prop_map(|(file, offset)| Place::File { file: FileId(file), offset }),
             2 => number().prop_map(Place::Address),
             1 => Just(Place::Cut),
+            2 => number().prop_map(Place::Kernel),
         ]
     };
     let text = || prop_oneof![8 => "\\PC{0,12}", 1 => Just("ü".repeat(512))];
@@ -200,8 +201,8 @@ fn stack() -> BoxedStrategy<Body> {
             .prop_map(|(parent, place)| Body::StackNode { parent, place }),
         1 => (place(), proptest::collection::vec(function, 0..4))
             .prop_map(|(place, functions)| Body::Symbol { place, functions }),
-        1 => (any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40))
-            .prop_map(|(file, id)| Body::BuildId { file: FileId(file), id }),
+        1 => (any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40), any::<Option<u64>>())
+            .prop_map(|(file, id, linked)| Body::BuildId { file: FileId(file), id, linked }),
     ]
     .boxed()
 }

@@ -11,7 +11,7 @@ use pagetrace_user::symbols::go::plan;
 use super::toolchain::{PLAIN, VERSIONS, build, build_with, folder, go, output};
 
 /// The members in the order of [`GoOffsets`]' fields, and those of the structure whose form the readers know.
-const MEMBERS: [&str; 17] = [
+const MEMBERS: [&str; 18] = [
     "g.m",
     "g.goid",
     "m.curg",
@@ -26,6 +26,7 @@ const MEMBERS: [&str; 17] = [
     "mspan.elemsize",
     "mheap.pages",
     "mheap.allspans",
+    "moduledata.gofunc",
     "pageCache.base",
     "pageCache.cache",
     "pageCache.scav",
@@ -41,9 +42,9 @@ const EXPERIMENTS: [(&str, &str); 6] = [
     ("1.27.3", "norandomizedheapbase64"),
 ];
 
-fn in_order(of: &GoOffsets) -> [u32; 17] {
+fn in_order(of: &GoOffsets) -> [u32; 18] {
     let GoOffsets { g_m, g_goid, m_curg, m_p, p_id, p_page_cache, span_start, span_pages, span_class, .. } = *of;
-    let GoOffsets { span_alloc_count, span_state, span_elem_size, heap_pages, heap_all_spans, .. } = *of;
+    let GoOffsets { span_alloc_count, span_state, span_elem_size, heap_pages, heap_all_spans, module_gofunc, .. } = *of;
     [
         g_m,
         g_goid,
@@ -59,6 +60,7 @@ fn in_order(of: &GoOffsets) -> [u32; 17] {
         span_elem_size,
         heap_pages,
         heap_all_spans,
+        module_gofunc,
         0,
         8,
         16,
@@ -76,7 +78,7 @@ fn reader() -> PathBuf {
     program
 }
 
-fn told(program: &Path) -> [u32; 17] {
+fn told(program: &Path) -> [u32; 18] {
     let lines = output(Command::new(&*READER).arg(program).args(MEMBERS));
     let found: BTreeMap<&str, u32> =
         lines.lines().map(|line| line.split_once(' ').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect();

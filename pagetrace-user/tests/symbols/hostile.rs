@@ -22,6 +22,12 @@ fn ask(bytes: Vec<u8>) -> Result<Option<GoPlan>, SymbolError> {
         let _ = elf.functions(&["malloc", "free", "runtime.gcSweep"]);
         go::plan_of(&elf)
     });
+    let everywhere: Vec<u64> = (0..64).map(|part| elf.image.len() / 64 * part).collect();
+    for (_, functions) in soon(|| go::functions_of(&elf, &everywhere)).unwrap_or_default() {
+        assert!((1..=64).contains(&functions.len()), "{}", functions.len());
+        // A byte that is no text becomes three.
+        assert!(functions.iter().all(|function| function.name.len().max(function.file.len()) <= 3 * 4096));
+    }
     if let Ok(Some(plan)) = &plan {
         for point in &plan.points {
             assert!(elf.segment_of(point.address).is_some_and(|segment| segment.executable), "{point:?}");
@@ -40,13 +46,16 @@ fn tables(bytes: &[u8]) -> Vec<(usize, usize)> {
     let word = |at: usize| usize::try_from(u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())).unwrap();
     let find = |needle: &[u8]| memchr::memmem::find(bytes, needle).unwrap();
     let magic = find(b"\xff\xff\xff\x00\x00\x01\x08") - 1;
-    let index = magic + word(magic + 64);
+    let (index, pcs) = (magic + word(magic + 64), magic + word(magic + 56));
+    let structures = index + 8 * word(magic + 8) + 4;
     vec![
         (0, 64),
         (64, 56 * usize::from(bytes[0x38])),
         (word(0x28), 64 * usize::from(bytes[0x3c])),
         (find(b"\xff Go buildinf:"), 64),
         (magic, 72),
+        (pcs, 4096),
+        (structures, 4096),
         (index, 4096),
     ]
 }

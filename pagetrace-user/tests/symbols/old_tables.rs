@@ -39,18 +39,21 @@ fn names() -> (Vec<u8>, Vec<u32>) {
     (all, places.to_vec())
 }
 
+/// Bytes of a function's structure.
+const STRUCTURE: usize = 48;
+
 /// Appends the index and the structures: `structures` is where the first one lies, as the index counts.
 fn index(table: &mut Vec<u8>, structures: u64, name_places: &[u32]) {
     for (number, pc) in PCS.iter().enumerate() {
         table.extend(pc.to_le_bytes());
         if number < 3 {
-            table.extend((structures + 16 * number as u64).to_le_bytes());
+            table.extend((structures + (STRUCTURE * number) as u64).to_le_bytes());
         }
     }
     for (pc, place) in PCS.iter().zip(name_places) {
         table.extend(pc.to_le_bytes());
         table.extend(place.to_le_bytes());
-        table.extend([0; 4]);
+        table.extend([0; STRUCTURE - 12]);
     }
 }
 
@@ -74,22 +77,48 @@ fn go_1_2_to_1_15() {
     table.extend(3_u64.to_le_bytes());
     // Structures and names lie behind the index, all from the header.
     let structures = 16 + 7 * 8;
-    let first_name = structures + 3 * 16;
+    let first_name = structures + 3 * STRUCTURE as u32;
     let places: Vec<u32> = places.iter().map(|place| place + first_name).collect();
     index(&mut table, structures.into(), &places);
     table.extend(names);
     check(&table);
 }
 
+/// With files and lines: of the second function `a.go:7` for 4 bytes, `b.go:9` for the other 28.
 #[test]
 fn go_1_16_and_1_17() {
     let (names, places) = names();
+    let units: Vec<u8> = [u32::MAX, 0, 5].iter().flat_map(|place| place.to_le_bytes()).collect();
+    let files = b"a.go\0b.go\0";
+    // Of the files 0 and 1, counted from 1 of the units on; of the lines 7 and 9. A place of 0 is none.
+    let pcs = [0, 2, 4, 2, 28, 0, 16, 4, 4, 28, 0];
     let mut table = b"\xfa\xff\xff\xff\x00\x00\x01\x08".to_vec();
-    let behind_names = 64 + names.len() as u64;
-    for word in [3, 1, 64, behind_names, behind_names, behind_names, behind_names] {
-        table.extend(u64::to_le_bytes(word));
+    table.extend(3_u64.to_le_bytes());
+    table.extend(2_u64.to_le_bytes());
+    let mut end = 64;
+    for bytes in [&names, &units, &files[..], &pcs[..], &[]] {
+        table.extend(u64::to_le_bytes(end));
+        end += bytes.len() as u64;
     }
-    table.extend(names);
+    for bytes in [&names, &units, &files[..], &pcs[..]] {
+        table.extend(bytes);
+    }
     index(&mut table, 7 * 8, &places);
+    // Of the second function: places of the pcs for files and lines, and the unit.
+    let fields = table.len() - 2 * STRUCTURE + 8;
+    table[fields + 16..][..16].copy_from_slice(&[1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
     check(&table);
+    let elf = program(&table);
+    let found = Table::find(&elf).unwrap().unwrap();
+    let at = [0x10, 0x13, 0x14, 0x2f].map(|bytes| Address(BASE + bytes));
+    let told: Vec<(String, String, u32)> = found
+        .functions_at(&elf, &at, None)
+        .unwrap()
+        .into_iter()
+        .map(|(_, functions)| functions.into_iter().next().unwrap())
+        .map(|function| (function.name, function.file, function.line))
+        .collect();
+    let name = NAMES[1].to_owned();
+    let (first, second) = ((name.clone(), "a.go".to_owned(), 7), (name, "b.go".to_owned(), 9));
+    assert_eq!(told, [first.clone(), first, second.clone(), second]);
 }

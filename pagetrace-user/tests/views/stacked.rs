@@ -1,14 +1,18 @@
 //! Views of stacks, over a trace made by hand.
 
 use std::io::Read;
+use std::path::Path;
 
 use flate2::read::GzDecoder;
 use pagetrace_user::diff::Diff;
 use pagetrace_user::dump::Filter;
 use pagetrace_user::event::{Access, Body, Call, Event, FileId, Function, Place, StackId, StackOf, Start};
 use pagetrace_user::export::{Form, export};
-use pagetrace_user::format::Reader;
+use pagetrace_user::format::{Reader, Trace};
+use pagetrace_user::naming::Named;
 use pagetrace_user::stacks::{Of, Profile, weigh};
+use pagetrace_user::symbols::elf::Elf;
+use pagetrace_user::symbols::image::Image;
 use pagetrace_user::units::{Bytes, Nanos, Pid};
 
 use crate::fixture::{self, Script, frame, pages};
@@ -47,6 +51,7 @@ pub fn trace() -> Vec<Event> {
         (Some(0), place(0x400)),
         (None, Place::Cut),
         (Some(4), Place::Address(0xabc0)),
+        (Some(2), Place::Kernel(0x500)),
     ] {
         script.own(node(parent, place));
     }
@@ -57,7 +62,8 @@ pub fn trace() -> Vec<Event> {
     for at in 0..4 {
         script.main(fault(BIG + at * 4096));
         if at < 3 {
-            script.main(stack(StackOf::Fault, 2));
+            // Of the third, the kernel's part is told too.
+            script.main(stack(StackOf::Fault, if at == 2 { 6 } else { 2 }));
         }
         script.main(frame(BIG + at * 4096, 0x1000 + at, 0, at + 1));
     }
@@ -75,7 +81,8 @@ pub fn trace() -> Vec<Event> {
     script.main(stack(StackOf::Fault, 2));
     script.main(frame(BIG, 0x1000, 0, 4));
     script.other("khugepaged", 40, frame(BIG + 4096, 0x1001, 0, 5));
-    script.own(Body::BuildId { file: FileId(1), id: vec![0xab, 0xcd] });
+    script.own(Body::BuildId { file: FileId(1), id: vec![0xab, 0xcd], linked: Some(0x40_0000) });
+    script.own(Body::Symbol { place: Place::Kernel(0x500), functions: named(&[("exc_page_fault", 0)]) });
     for (offset, functions) in
         [(0x100, named(&[("main", 80)])), (0x200, named(&[("grow", 12)])), (0x300, named(&[("fill", 30), ("put", 41)]))]
     {
@@ -132,19 +139,20 @@ fn stacks_as_files_of_other_tools() {
     let written = |form: Form| {
         let mut out = Vec::new();
         let done = export(&mut Reader::new(bytes.as_slice()).unwrap(), form, Of::Resident, &mut out).unwrap();
-        assert_eq!(done.stacks, 3, "{form:?}");
+        assert_eq!(done.stacks, 4, "{form:?}");
         out
     };
     assert_eq!(String::from_utf8(written(Form::Folded)).unwrap(), weighed(Of::Resident).folded());
     let flame = String::from_utf8(written(Form::Flame)).unwrap();
     assert!(flame.contains("<title>fill (12,288 bytes, 60.00%)</title>"), "{flame}");
+    assert!(flame.contains("<title>exc_page_fault (8,192 bytes, 40.00%)</title>"), "{flame}");
     let speedscope: serde_json::Value = serde_json::from_slice(&written(Form::Speedscope)).unwrap();
     assert_eq!(speedscope["profiles"][0]["endValue"], 5 * 4096);
     let mut profile = Vec::new();
     GzDecoder::new(written(Form::Pprof).as_slice()).read_to_end(&mut profile).unwrap();
     let text = String::from_utf8_lossy(&profile);
     assert!(
-        ["resident", "bytes", "khugepaged", "/usr/bin/cache", "abcd", "src/cache.c"]
+        ["resident", "bytes", "khugepaged", "/usr/bin/cache", "abcd", "src/cache.c", "[kernel.kallsyms]"]
             .iter()
             .all(|word| text.contains(word))
     );
@@ -165,9 +173,45 @@ fn what_changed_between_two_moments() {
     assert_eq!((diff.before, diff.after, diff.change), (4096, 5 * 4096, 4 * 4096));
     let told: Vec<(i64, &str)> =
         diff.changes.iter().map(|change| (change.change, change.frames.last().unwrap().name.as_str())).collect();
-    assert_eq!(told, [(2 * 4096, "fill"), (4096, "0xabc0"), (4096, "[khugepaged]")]);
+    assert_eq!(told, [(2 * 4096, "exc_page_fault"), (4096, "0xabc0"), (4096, "[khugepaged]")]);
     assert!(Diff::new(&end, &end).changes.is_empty());
     let back = Diff::new(&end, &late);
     assert_eq!((back.change, back.changes[0].change), (-2 * 4096, -4096));
     insta::assert_snapshot!(diff.text(2) + "\n" + &back.text(1));
+}
+
+/// This program's own file names what a trace of it could not.
+#[test]
+fn names_from_files_that_were_kept() {
+    let program = std::env::current_exe().unwrap();
+    let elf = Elf::parse(Image::open(&program).unwrap()).unwrap();
+    let main = elf.functions(&["main"]).unwrap()[0].unwrap().entry;
+    let (segment, offset) = (elf.segment_of(main).unwrap(), elf.file_offset(main).unwrap().0);
+    let (id, linked) = (elf.build_id().unwrap(), Some(segment.address.0.wrapping_sub(segment.file.start)));
+    let named = |linked: Option<u64>, directory: Option<&Path>| {
+        let mut script = Script::default();
+        script.main(Body::Start { how: Start::Executed, parent: Pid(1) });
+        script.own(Body::MapFile { id: FileId(1), path: "/usr/bin/cache".to_owned(), whole: true, dev: 1, ino: 2 });
+        script.own(Body::StackNode { parent: None, place: place(offset) });
+        script.own(Body::BuildId { file: FileId(1), id: id.clone(), linked });
+        let bytes = fixture::whole(&script.events);
+        let mut trace = Named::new(Reader::new(bytes.as_slice()).unwrap(), directory);
+        let mut names = Vec::new();
+        while let Some(event) = trace.next_event().unwrap() {
+            if let Body::Symbol { place: at, functions } = &event.body {
+                assert_eq!(*at, place(offset));
+                names.extend(functions.iter().map(|function| function.name.clone()));
+            }
+        }
+        assert_eq!((trace.outcome().events, trace.outcome().is_whole()), (4, true));
+        names
+    };
+    let (kept, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(kept.path().join("below")).unwrap();
+    std::os::unix::fs::symlink(&program, kept.path().join("below/kept")).unwrap();
+    std::os::unix::fs::symlink(kept.path(), kept.path().join("below/circle")).unwrap();
+    std::os::unix::fs::symlink("/bin/true", other.path().join("cache")).unwrap();
+    assert_eq!(named(linked, Some(kept.path())), ["main"]);
+    assert_eq!(named(None, Some(kept.path())), ["main"], "the offset alone does where the file is whole");
+    assert!(named(linked, Some(other.path())).is_empty() && named(linked, None).is_empty());
 }

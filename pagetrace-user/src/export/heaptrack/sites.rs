@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::event::{Place, StackId};
+use crate::event::{KERNEL, Place, StackId};
 use crate::replay::State;
 
 /// Nodes and places are numbered when they are met, and written at the end, when their names are known.
@@ -63,6 +63,7 @@ impl Sites {
                     (state.file(*file).map(|file| file.path.as_str()).unwrap_or_default(), *offset)
                 }
                 Some(Place::Address(address)) => ("", *address),
+                Some(Place::Kernel(offset)) => (KERNEL, *offset),
                 Some(Place::Cut) | None => ("", 0),
             };
             let module = strings.number(module, out)?;

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
+use crate::failure::{Code, Failure};
 use crate::live::clock;
 use crate::live::control::Progress;
 use crate::live::load::Kernel;
-use crate::options::{RecordOptions, Select};
+use crate::live::stacks::KernelSymbols;
+use crate::options::{RecordOptions, Select, Stacks};
 
 /// Limits of this recording, for the header.
 pub(super) fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
@@ -20,7 +22,7 @@ pub(super) fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
             kernel.frames.limit() >> 18
         ));
     }
-    if let Some(rate) = options.stacks {
+    if let Some(Stacks { rate, .. }) = options.stacks {
         notes.push(format!("at most {rate} stacks a second of each CPU are recorded, as many more after a pause"));
     }
     if matches!(options.select, Select::Cgroup(_)) {
@@ -30,6 +32,25 @@ pub(super) fn notes(options: &RecordOptions, kernel: &Kernel) -> Vec<String> {
         );
     }
     notes
+}
+
+/// The names for the kernel's part of stacks, if it is wanted and can be named.
+pub(super) fn kernel_symbols(
+    options: &RecordOptions,
+    notes: &mut Vec<String>,
+) -> Result<Option<KernelSymbols>, Failure> {
+    const HIDDEN: &str = "the kernel hides the addresses of its functions";
+
+    let Some(stacks) = options.stacks.filter(|stacks| stacks.kernel) else { return Ok(None) };
+    let symbols = KernelSymbols::read();
+    if symbols.is_none() && !stacks.user {
+        let fix = "sudo sysctl kernel.kptr_restrict=1   (and run as root)";
+        return Err(Failure::new(Code::Privilege, "cannot record stacks of the kernel", HIDDEN, fix));
+    }
+    if symbols.is_none() {
+        notes.push(format!("stacks have no part of the kernel: {HIDDEN} (kernel.kptr_restrict)"));
+    }
+    Ok(symbols)
 }
 
 /// What cannot wait for the end.

@@ -7,16 +7,13 @@ use std::sync::Arc;
 
 use framehop::ExplicitModuleSectionInfo;
 
+use crate::symbols::SymbolError;
 use crate::symbols::elf::{Elf, Segment};
 use crate::symbols::image::{Image, Part};
-use crate::symbols::{FileOffset, SymbolError};
 use crate::units::PAGE_BYTES;
 
 /// Bytes of one section that are read; a browser's is 40 MiB.
 const MOST_BYTES: u64 = 256 << 20;
-/// The type of a note that holds a build id (`NT_GNU_BUILD_ID`), and its name.
-const BUILD_ID_TYPE: u32 = 3;
-const BUILD_ID_NAME: &[u8] = b"GNU\0";
 
 /// A section: where it is linked to lie, and its bytes.
 #[derive(Clone, Debug)]
@@ -54,11 +51,9 @@ impl CodeFile {
             let section = elf.section(name)?;
             piece_of(&elf, section.address.0, section.file)
         };
-        let build_id = elf.section(".note.gnu.build-id").map(|section| section.file);
-        let build_id = build_id.and_then(|part| elf.image.read(FileOffset(part.start), part.len().min(1024)).ok());
         let mut code = CodeFile {
             file: File::open(path)?,
-            build_id: build_id.as_deref().and_then(build_id_of).unwrap_or_default(),
+            build_id: elf.build_id().unwrap_or_default(),
             segments: elf.segments().to_vec(),
             text: elf.section(".text").map(|text| text.address.0..text.address.0.saturating_add(text.file.len())),
             eh_frame: piece(".eh_frame"),
@@ -81,6 +76,13 @@ impl CodeFile {
         let linked =
             mapped.map_or(0, |segment| segment.address.0.wrapping_sub(segment.file.start).wrapping_add(offset));
         start.wrapping_sub(linked)
+    }
+
+    /// What to add to an offset of code in the file to get the address that it is linked for, modulo 2^64.
+    #[must_use]
+    pub fn linked(&self) -> Option<u64> {
+        let code = self.segments.iter().find(|segment| segment.executable)?;
+        Some(code.address.0.wrapping_sub(code.file.start))
     }
 
     /// As the unwinder takes it.
@@ -113,13 +115,4 @@ fn piece_of(elf: &Elf, address: u64, part: Part) -> Option<Piece> {
         })
         .ok()?;
     Some(Piece { address, bytes: bytes.into() })
-}
-
-/// The build id in a section of notes.
-fn build_id_of(notes: &[u8]) -> Option<Vec<u8>> {
-    let word = |at: usize| Some(u32::from_le_bytes(*notes.get(at..)?.first_chunk()?));
-    let (name, bytes, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
-    let from = 12 + name.checked_next_multiple_of(4)?;
-    let is_it = kind == BUILD_ID_TYPE && notes.get(12..12 + name)? == BUILD_ID_NAME;
-    is_it.then(|| notes.get(from..from.checked_add(bytes)?).map(<[u8]>::to_vec))?
 }

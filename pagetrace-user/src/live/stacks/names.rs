@@ -1,32 +1,20 @@
-//! Names of places: functions, source files and lines, with what was inlined.
-//!
-//! *Source.* DWARF, also in a file of its own that a debug link names, else the symbol tables; of a Go program without
-//! either, its own table of functions. Demangled. All of it as `blazesym` reads it, but Go's table.
+//! Names of places, each asked for once whatever the number of processes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
-
-use super::{CodeFile, guarded};
+use super::CodeFile;
 use crate::event::Function;
 use crate::live::uprobe::Identity;
-use crate::symbols::go::names_at;
+use crate::symbols::lookup::Lookup;
 
-/// Names that were found, so that every file is asked once for a place, whatever the number of processes.
+/// Names that were found.
+#[derive(Default)]
 pub struct Namer {
-    symbolizer: Symbolizer,
+    lookup: Lookup,
     known: HashMap<(Identity, u64), Vec<Function>>,
-}
-
-impl Default for Namer {
-    fn default() -> Namer {
-        let symbolizer = Symbolizer::builder().enable_code_info(true).enable_inlined_fns(true).enable_demangling(true);
-        Namer { symbolizer: symbolizer.build(), known: HashMap::new() }
-    }
 }
 
 impl Namer {
@@ -36,32 +24,12 @@ impl Namer {
         let missing: Vec<u64> =
             offsets.iter().copied().filter(|offset| !self.known.contains_key(&(identity, *offset))).collect();
         if !missing.is_empty() {
-            for (offset, functions) in self.look_up(&path_of(path, code, &identity), &missing) {
+            for (offset, functions) in self.lookup.at_offsets(&path_of(path, code, &identity), &missing) {
                 self.known.insert((identity, offset), functions);
             }
         }
         let known = |offset: &u64| Some((*offset, self.known.get(&(identity, *offset))?.clone()));
         offsets.iter().filter_map(known).collect()
-    }
-
-    fn look_up(&self, path: &Path, offsets: &[u64]) -> Vec<(u64, Vec<Function>)> {
-        let source = Source::Elf(Elf::new(path));
-        let found = guarded(|| self.symbolizer.symbolize(&source, Input::FileOffset(offsets)));
-        let found = found.and_then(Result::ok).unwrap_or_default();
-        let mut named: Vec<(u64, Vec<Function>)> = Vec::new();
-        let mut nameless: Vec<u64> = Vec::new();
-        for (index, offset) in offsets.iter().enumerate() {
-            match found.get(index) {
-                Some(Symbolized::Sym(symbol)) => named.push((*offset, functions_of(symbol))),
-                _ => nameless.push(*offset),
-            }
-        }
-        if !nameless.is_empty() {
-            // A file that is no Go program has none of these.
-            let go = names_at(path, &nameless).unwrap_or_default();
-            named.extend(go.into_iter().map(|(offset, name)| (offset, vec![function(&name, None)])));
-        }
-        named
     }
 }
 
@@ -70,18 +38,5 @@ fn path_of(path: &str, code: &CodeFile, identity: &Identity) -> PathBuf {
     match fs::metadata(path) {
         Ok(metadata) if Identity::of(&metadata) == *identity => PathBuf::from(path),
         _ => PathBuf::from(format!("/proc/self/fd/{}", code.file.as_raw_fd())),
-    }
-}
-
-fn functions_of(symbol: &Sym<'_>) -> Vec<Function> {
-    let inlined = symbol.inlined.iter().rev().map(|inlined| function(&inlined.name, inlined.code_info.as_ref()));
-    inlined.chain([function(&symbol.name, symbol.code_info.as_deref())]).collect()
-}
-
-fn function(name: &str, info: Option<&CodeInfo<'_>>) -> Function {
-    Function {
-        name: name.to_owned(),
-        file: info.map(|info| info.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
-        line: info.and_then(|info| info.line).unwrap_or(0),
     }
 }

@@ -1,22 +1,25 @@
 //! The stacks of one process: what code is mapped where, and the tree of calls so far.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use framehop::x86_64::{UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{FrameAddress, Module, Unwinder};
 
+use super::perf_map::PerfMap;
 use super::{CodeFile, MOST_NODES, Unwinding, guarded};
-use crate::event::{FileId, Place, StackId};
+use crate::event::{FileId, Function, Place, StackId};
 use crate::live::maps::{self, Name};
 use crate::live::target::NamedFile;
-use crate::units::{Nanos, Pid, Range};
+use crate::units::{Nanos, Pid, Range, Tid};
 
 /// Places of a stack that are told at most; of longer ones those farther out are missing.
 const MOST_PLACES: usize = 512;
 /// How long the mappings of a process are not read again for an address that is in none of them.
 const LOOK_PAUSE: Nanos = Nanos(100_000_000);
+/// How often the map of code made at run time is looked for without such a pause. Most processes have none.
+const EAGER_TIMES: u32 = 256;
 const PROT_EXEC: u32 = 4;
 /// The first function of a program has nothing on the stack but this, to align it.
 const FIRST_FRAME_BYTES: u64 = 32;
@@ -44,6 +47,8 @@ pub enum Walked<'a> {
     Copied(Copied<'a>),
     /// Addresses, the innermost first.
     Addresses(&'a [u64]),
+    /// Nothing of the process's own code.
+    KernelOnly,
 }
 
 /// Code that is mapped.
@@ -70,6 +75,13 @@ pub struct ProcessStacks {
     /// The files that places of the tree are in, mapped still or not.
     files: BTreeMap<FileId, (String, Arc<CodeFile>)>,
     nodes: HashMap<(Option<StackId>, Place), StackId>,
+    /// What threads did in the kernel whose stack is about to come.
+    in_kernel: HashMap<Tid, Vec<u64>>,
+    /// What it says of code that it made, and when that was looked for.
+    perf_map: Option<PerfMap>,
+    sought: (u32, Nanos),
+    /// Places in the kernel that were told.
+    kernel_told: HashSet<Place>,
     /// Stacks told, and those of them whose end is not known.
     pub told: u64,
     pub cut: u64,
@@ -96,6 +108,16 @@ impl ProcessStacks {
         self.unwinder = UnwinderX86_64::new();
         self.mapped.clear();
         (self.is_stale, self.looked) = (true, None);
+        (self.perf_map, self.sought) = (None, (0, Nanos(0)));
+    }
+
+    /// The names of code that it made, at these addresses.
+    pub fn made_names(&mut self, pid: Pid, addresses: &[u64]) -> Vec<(u64, String)> {
+        if addresses.is_empty() {
+            return Vec::new();
+        }
+        self.perf_map = self.perf_map.take().or_else(|| PerfMap::open(pid));
+        self.perf_map.as_ref().map(|map| map.names_at(addresses)).unwrap_or_default()
     }
 
     /// It mapped code, as a call tells that may be long over: the process is asked only where the file is not found.
@@ -135,16 +157,38 @@ impl ProcessStacks {
         self.nodes.keys().map(|(_, place)| *place)
     }
 
-    /// The number of a stack. `file` gives a mapped file's number, `node` gets every node that is new, before it is used.
+    /// A thread did this in the kernel: it belongs to its stack that comes next.
+    pub fn enter_kernel(&mut self, tid: Tid, addresses: &[u64]) {
+        self.in_kernel.insert(tid, addresses.to_vec());
+    }
+
+    /// What belongs to the stack that came. What is there of one that was lost belongs to none.
+    pub fn leave_kernel(&mut self, tid: Tid, has_kernel: bool) -> Vec<u64> {
+        self.in_kernel.remove(&tid).filter(|_| has_kernel).unwrap_or_default()
+    }
+
+    /// Places in the kernel, and the names of those that were not told before.
+    pub fn kernel_places(&mut self, shared: &Unwinding, addresses: &[u64]) -> (Vec<Place>, Vec<(Place, Function)>) {
+        let places = shared.kernel.as_ref().map(|kernel| kernel.places(addresses)).unwrap_or_default();
+        let mut is_new = |(place, _): &(Place, Option<Function>)| self.kernel_told.insert(*place);
+        let names =
+            places.iter().filter(|place| is_new(place)).filter_map(|(place, name)| Some((*place, name.clone()?)));
+        let names = names.collect();
+        (places.into_iter().map(|(place, _)| place).collect(), names)
+    }
+
+    /// The number of a stack, which ends in these places of the kernel, the innermost first. `file` gives a mapped file's number,
+    /// `node` gets every node that is new, before it is used.
     pub fn stack(
         &mut self,
         shared: &mut Unwinding,
         (pid, ts): (Pid, Nanos),
-        walked: Walked<'_>,
+        (walked, kernel): (Walked<'_>, &[Place]),
         file: &mut dyn FnMut(&NamedFile) -> FileId,
         node: &mut dyn FnMut(Option<StackId>, Place),
     ) -> StackId {
-        if self.is_stale || self.looked.is_none() || (self.is_doubtful && self.may_look(ts)) {
+        let is_asked = !matches!(walked, Walked::KernelOnly);
+        if is_asked && (self.is_stale || self.looked.is_none() || (self.is_doubtful && self.may_look(ts))) {
             self.look(shared, pid, ts);
         }
         let mut addresses = Vec::with_capacity(64);
@@ -156,16 +200,18 @@ impl ProcessStacks {
                 addresses.extend(places);
                 addresses.len() < MOST_PLACES
             }
+            Walked::KernelOnly => !kernel.is_empty(),
         };
         self.told += 1;
         self.cut += u64::from(!is_whole);
         let mut places = std::mem::take(&mut self.places);
         places.clear();
+        places.extend_from_slice(kernel);
         places.extend(addresses.iter().map(|address| self.place(*address, file)));
         if !is_whole || places.is_empty() {
             places.push(Place::Cut);
         }
-        let mut at = None;
+        let (mut at, mut is_made) = (None, false);
         for place in places.iter().rev() {
             let id = match self.nodes.get(&(at, *place)) {
                 Some(known) => *known,
@@ -173,6 +219,7 @@ impl ProcessStacks {
                 None if self.nodes.len() >= MOST_NODES => break,
                 None => {
                     node(at, *place);
+                    is_made |= matches!(place, Place::Address(_));
                     let next = StackId(self.nodes.len() as u32);
                     self.nodes.insert((at, *place), next);
                     next
@@ -181,7 +228,19 @@ impl ProcessStacks {
             at = Some(id);
         }
         self.places = places;
+        if is_made {
+            self.seek_perf_map(pid, ts);
+        }
         at.unwrap_or_default()
+    }
+
+    /// Looks for the map of what the process made, now that it turned up: it may be gone soon.
+    fn seek_perf_map(&mut self, pid: Pid, ts: Nanos) {
+        let (times, last) = self.sought;
+        if self.perf_map.is_none() && (times < EAGER_TIMES || ts.since(last) >= LOOK_PAUSE) {
+            self.sought = (times.saturating_add(1), ts);
+            self.perf_map = PerfMap::open(pid);
+        }
     }
 
     fn may_look(&self, ts: Nanos) -> bool {

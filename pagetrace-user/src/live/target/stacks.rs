@@ -4,19 +4,27 @@ use std::collections::BTreeMap;
 
 use super::Target;
 use crate::event::{Body, FileId, Function, Place, StackId};
-use crate::live::stacks::{Namer, Unwinding, Walked, perf_map};
+use crate::live::stacks::{Namer, Unwinding, Walked};
 use crate::live::writer::Writer;
 use crate::units::Nanos;
 
 impl Target {
-    /// The number of a stack; events tell the nodes that are new, before it is used.
-    pub fn stack(&mut self, ts: Nanos, walked: Walked<'_>, shared: &mut Unwinding, writer: &Writer) -> StackId {
+    /// The number of a stack, with what the thread did in the kernel; events tell the nodes that are new, before it is used.
+    pub fn stack(
+        &mut self,
+        ts: Nanos,
+        (walked, kernel): (Walked<'_>, &[u64]),
+        shared: &mut Unwinding,
+        writer: &Writer,
+    ) -> StackId {
         let mut stacks = std::mem::take(&mut self.stacks);
         let mut nodes: Vec<Body> = Vec::new();
+        let (kernel, names) = stacks.kernel_places(shared, kernel);
+        nodes.extend(names.into_iter().map(|(place, name)| Body::Symbol { place, functions: vec![name] }));
         let id = stacks.stack(
             shared,
             (self.identity.pid, ts),
-            walked,
+            (walked, &kernel),
             &mut |named| self.file(ts, named.clone(), writer),
             &mut |parent, place| nodes.push(Body::StackNode { parent, place }),
         );
@@ -35,19 +43,19 @@ impl Target {
             match place {
                 Place::File { file, offset } => offsets.entry(file).or_default().push(offset),
                 Place::Address(address) => addresses.push(address),
-                Place::Cut => {}
+                Place::Cut | Place::Kernel(_) => {}
             }
         }
         let mut bodies = Vec::new();
         addresses.sort_unstable();
         addresses.dedup();
-        for (address, name) in perf_map::names_at(self.identity.pid, &addresses) {
+        for (address, name) in self.stacks.made_names(self.identity.pid, &addresses) {
             let functions = vec![Function { name, file: String::new(), line: 0 }];
             bodies.push(Body::Symbol { place: Place::Address(address), functions });
         }
         for (file, path, code) in self.stacks.files() {
             if !code.build_id.is_empty() {
-                bodies.push(Body::BuildId { file, id: code.build_id.clone() });
+                bodies.push(Body::BuildId { file, id: code.build_id.clone(), linked: code.linked() });
             }
             let mut offsets = offsets.remove(&file).unwrap_or_default();
             offsets.sort_unstable();

@@ -43,6 +43,8 @@ pub struct GoOffsets {
     pub heap_pages: u32,
     /// `mheap.allspans`, a slice: a pointer, then its length.
     pub heap_all_spans: u32,
+    /// `moduledata.gofunc`, a pointer: what tables of functions count from.
+    pub module_gofunc: u32,
 }
 
 /// Why the offsets are not known.
@@ -76,11 +78,12 @@ const COMMON: GoOffsets = GoOffsets {
     span_elem_size: 0x68,
     heap_pages: 0x8,
     heap_all_spans: 0x10148,
+    module_gofunc: 0x140,
 };
 
 /// Each minor version with its offsets. They did not change within one.
 const ROWS: &[(u32, GoOffsets)] = &[
-    (19, GoOffsets { heap_pages: 0x10, heap_all_spans: 0x10140, ..COMMON }),
+    (19, GoOffsets { heap_pages: 0x10, heap_all_spans: 0x10140, module_gofunc: 0x130, ..COMMON }),
     (20, GoOffsets { heap_all_spans: 0x10120, ..COMMON }),
     (21, GoOffsets { span_alloc_count: 0x68, span_class: 0x6a, span_state: 0x6b, span_elem_size: 0x70, ..COMMON }),
     (22, COMMON),
@@ -88,7 +91,7 @@ const ROWS: &[(u32, GoOffsets)] = &[
     (24, GoOffsets { g_goid: 0xa0, p_page_cache: 0x40, ..COMMON }),
     (25, GoOffsets { m_curg: 0xb8, m_p: 0xc8, p_page_cache: 0x40, ..COMMON }),
     (26, GoOffsets { m_curg: 0xb8, p_page_cache: 0x40, ..COMMON }),
-    (NEWEST, GoOffsets { m_curg: 0xb8, p_page_cache: 0x40, ..COMMON }),
+    (NEWEST, GoOffsets { m_curg: 0xb8, p_page_cache: 0x40, module_gofunc: 0x158, ..COMMON }),
 ];
 
 /// Experiments, or without `no` their absence, that leave these structures as they are: compared in a release that has

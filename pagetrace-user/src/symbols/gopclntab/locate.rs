@@ -49,7 +49,7 @@ impl Table {
             for start in &candidates {
                 let Some((header, address, room)) = header_at(elf, FileOffset(*start))? else { continue };
                 match text_of(elf, &header, address)? {
-                    Some(text) => return Ok(Some(table(&header, text, *start, room))),
+                    Some(text) => return Ok(Some(table(&header, address, text, *start, room))),
                     None => headless = true,
                 }
             }
@@ -71,9 +71,11 @@ fn header_at(elf: &Elf, start: FileOffset) -> Result<Option<(Header, Address, Pa
 }
 
 /// The table that a header stands for. The header's own check has made sure that nothing here overflows.
-fn table(header: &Header, text: Address, start: u64, room: Part) -> Table {
+fn table(header: &Header, address: Address, text: Address, start: u64, room: Part) -> Table {
     let from_start = |bytes: u64| start.saturating_add(bytes).min(room.end);
     let index = from_start(header.index);
+    // Each ends where the next one begins.
+    let [units, files, pcs] = header.lines.unwrap_or([header.index; 3]).map(from_start);
     Table {
         form: header.form,
         text,
@@ -81,6 +83,11 @@ fn table(header: &Header, text: Address, start: u64, room: Part) -> Table {
         names: Part { start: from_start(header.names.0), end: from_start(header.names.1) },
         index: Part { start: index, end: room.end },
         structures: if header.form == super::Form::Go1_2 { start } else { index },
+        address,
+        first_name: Address(address.0.saturating_add(header.names.0)),
+        units: Part { start: units, end: files },
+        files: Part { start: files, end: pcs },
+        pcs: Part { start: pcs, end: index },
     }
 }
 
@@ -113,15 +120,27 @@ fn text_of(elf: &Elf, header: &Header, address: Address) -> Result<Option<Addres
         return Ok(Some(Address(text)));
     }
     let Some(names) = address.plus(header.names.0) else { return Ok(None) };
-    for candidates in [pointers_in_relocations(elf, address)?, pointers_in_data(elf, address, names)?] {
+    Ok(module(elf, address, names, is_code)?.map(|(_, text)| text))
+}
+
+/// The `moduledata` of the table at this address with these names, and the address that it has for the code, which has to
+/// be one of code.
+pub(super) fn module(
+    elf: &Elf,
+    table: Address,
+    names: Address,
+    is_code: impl Fn(&Address) -> bool,
+) -> Result<Option<(Address, Address)>, SymbolError> {
+    for candidates in [pointers_in_relocations(elf, table)?, pointers_in_data(elf, table, names)?] {
         let at = |bytes| candidates.iter().map(move |start: &Address| Address(start.0.saturating_add(bytes)));
         let wanted: Vec<Address> = at(0).chain(at(8)).chain(at(TEXT_IN_MODULEDATA)).collect();
         let words = elf.words(&wanted)?;
         let column = |number: usize| words.iter().skip(number * candidates.len()).take(candidates.len());
-        for ((first, second), text) in column(0).zip(column(1)).zip(column(2)) {
-            let text = text.map(Address).filter(is_code);
-            if *first == Some(address.0) && *second == Some(names.0) && text.is_some() {
-                return Ok(text);
+        for (((start, first), second), text) in candidates.iter().zip(column(0)).zip(column(1)).zip(column(2)) {
+            if let Some(text) = text.map(Address).filter(&is_code)
+                && (*first, *second) == (Some(table.0), Some(names.0))
+            {
+                return Ok(Some((*start, text)));
             }
         }
     }
