@@ -157,16 +157,28 @@ impl CgroupMode {
 /// How the host's cgroups are mounted.
 #[must_use]
 pub fn cgroup_mode() -> CgroupMode {
-    // CGROUP2_SUPER_MAGIC and TMPFS_MAGIC of include/uapi/linux/magic.h.
-    const CGROUP2: u64 = 0x6367_7270;
     const TMPFS: u64 = 0x0102_1994;
-    let magic = |path: &str| rustix::fs::statfs(path).ok().map(|found| found.f_type as u64);
     match (magic("/sys/fs/cgroup"), magic("/sys/fs/cgroup/unified")) {
         (Some(CGROUP2), _) => CgroupMode::V2,
         (Some(TMPFS), Some(CGROUP2)) => CgroupMode::Hybrid,
         (Some(TMPFS), _) => CgroupMode::V1,
         _ => CgroupMode::Absent,
     }
+}
+
+/// Whether a path is in a tree of cgroups, of either version.
+#[must_use]
+pub fn is_cgroup(path: impl AsRef<Path>) -> bool {
+    const CGROUP1: u64 = 0x0027_e0eb;
+    matches!(magic(path), Some(CGROUP1 | CGROUP2))
+}
+
+/// `CGROUP2_SUPER_MAGIC` of include/uapi/linux/magic.h, where the others stand too.
+const CGROUP2: u64 = 0x6367_7270;
+
+/// Which file system a path is in.
+fn magic(path: impl AsRef<Path>) -> Option<u64> {
+    rustix::fs::statfs(path.as_ref()).ok().map(|found| found.f_type as u64)
 }
 
 /// The kernel's lockdown: `none`, `integrity` or `confidentiality`; `None` when securityfs is not mounted or the

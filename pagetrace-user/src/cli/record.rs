@@ -8,6 +8,7 @@ use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 
 use crate::cli::values;
 use crate::failure::{Code, Failure};
+use crate::host;
 use crate::options::{self, RecordOptions, Select};
 use crate::units::{Bytes, Pid};
 
@@ -262,7 +263,7 @@ fn cgroup(path: &Path) -> Result<PathBuf, Failure> {
     let real = path
         .canonicalize()
         .map_err(|error| Failure::new(Code::NoTarget, what(), format!("{}: {error}", path.display()), FIX))?;
-    if real.starts_with(CGROUPS) && real.join("cgroup.procs").is_file() {
+    if real.starts_with(CGROUPS) && real.is_dir() && host::is_cgroup(&real) {
         return Ok(real);
     }
     Err(Failure::new(Code::Usage, what(), format!("{} is no cgroup", real.display()), FIX))

@@ -220,11 +220,12 @@ fn what_malloc_info_says_of_real_programs() {
         "my %h; $h{$_} = 'x' x ($_ % 3000) for 1..20000; delete @h{1..15000}; $| = 1; print \"ready\\n\"; <STDIN>";
     let python = "import sys, threading\n\
                   d = {i: b'x' * (i % 9000) for i in range(20000)}\n\
-                  def work(): x = [b'y' * (i % 5000) for i in range(5000)]; y = x[::3]; x = None; here.wait(); quiet.wait()\n\
-                  here, quiet = threading.Barrier(4), threading.Barrier(4)\n\
-                  for _ in range(3): threading.Thread(target=work, daemon=True).start()\n\
+                  def work(): kept.append([b'y' * (i % 5000) for i in range(5000)][::3])\n\
+                  kept, workers = [], [threading.Thread(target=work) for _ in range(3)]\n\
+                  for worker in workers: worker.start()\n\
+                  for worker in workers: worker.join()\n\
                   for i in range(0, 20000, 2): del d[i]\n\
-                  here.wait(); print('ready', flush=True); sys.stdin.readline()";
+                  print('ready', flush=True); sys.stdin.readline()";
     let sqlite = "CREATE TABLE t AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<60000) \
                   SELECT i, printf('%.*c', i % 500, 'x') AS x FROM n; DELETE FROM t WHERE i % 3 = 0; SELECT 'ready';\n";
     let bash = "for i in {1..20000}; do a[i]=x$i$i$i b[i]=${a[i]}$i; done; unset a; echo ready; read";
@@ -241,6 +242,10 @@ fn what_malloc_info_says_of_real_programs() {
         let mut target = Target::run(&mut program);
         target.say(input);
         let target = target.ready();
+        // A thread that was joined still gives back what it had put aside.
+        wait_for("its threads to end", || {
+            (std::fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap().count() == 1).then_some(())
+        });
         target.signal(Signal::USR1);
         wait_for("what malloc_info says", || {
             let text = std::fs::read_to_string(&info).unwrap();

@@ -1,4 +1,4 @@
-//! Tables of Parquet, opened by DuckDB.
+//! Tables of Parquet, opened by DuckDB and by ClickHouse.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +25,23 @@ for row in found.fetchall():
 ";
     let output = Command::new("python3")
         .env("PYTHONPATH", package("duckdb-2.0.0"))
+        .args(["-c", ASK, query])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What ClickHouse answers to the same, as its own JSON.
+fn asked_of_clickhouse(query: &str, file: &Path) -> Vec<BTreeMap<String, Value>> {
+    const ASK: &str = "
+import chdb, sys
+print(chdb.query(sys.argv[1].replace('FILE', f'file({sys.argv[2]!r}, Parquet)'), 'JSONEachRow'), end='')
+";
+    let output = Command::new("python3")
+        .env("PYTHONPATH", package("chdb-core-26.9.0"))
         .args(["-c", ASK, query])
         .arg(file)
         .output()
@@ -63,6 +80,21 @@ fn row(line: &str) -> BTreeMap<String, Value> {
         }
     }
     row
+}
+
+#[test]
+fn clickhouse_sums_up_the_same() {
+    const QUERY: &str = "select layer, kind, count(*) as events, count(addr) as places, cast(sum(coalesce(bytes, 0)) as bigint) as bytes,
+        min(ts) as first, max(ts) as last, count(distinct tid) as threads from FILE group by layer, kind order by layer, kind";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    for events in tables::all() {
+        fs::write(&path, exported(&events, Form::Parquet(Rows::Events), Of::Resident).0).unwrap();
+        let (ours, theirs) = (asked(QUERY, &path), asked_of_clickhouse(QUERY, &path));
+        assert_eq!(ours, theirs);
+        let counted: u64 = theirs.iter().map(|row| row["events"].as_u64().unwrap()).sum();
+        assert_eq!(counted, events.len() as u64);
+    }
 }
 
 #[test]
