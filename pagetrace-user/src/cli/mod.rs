@@ -160,7 +160,10 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
     let line = Line::from_arg_matches(&matches).map_err(|error| usage::failure(Line::command(), &words, &error))?;
 
     match line.command {
-        None => live::record(line.record.options(&matches)?),
+        None => {
+            line.record.end_with_parent()?;
+            live::record(line.record.options(&matches)?)
+        }
         Some(Command::Report(args)) => args.run(),
         Some(Command::Rss(args)) => args.run(),
         Some(Command::Top(args)) => args.run(),

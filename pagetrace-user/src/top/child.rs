@@ -49,7 +49,7 @@ impl Recorder {
         let before = traces_of(pid, &directory).collect();
         let program = std::env::current_exe().map_err(cannot)?;
         let mut command = Command::new(program);
-        command.args(["--pid", &pid.to_string(), "-q", "-o"]).arg(&directory);
+        command.args(["--pid", &pid.to_string(), "-q", "--end-with-parent", "-o"]).arg(&directory);
         // In a group of its own: the terminal's signals are for the screen alone.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(cannot)?;

@@ -70,7 +70,7 @@ impl Reading {
 
     fn follow(&self, path: &Path) -> Result<(), Stop> {
         let mut wish = Wish { number: 0, at_ns: None };
-        let mut trace = input::open(path)?;
+        let mut trace = input::open(&now_at(path))?;
         let mut folding = Folding::default();
         let (mut is_due, mut pause) = (true, SHORTEST);
         loop {

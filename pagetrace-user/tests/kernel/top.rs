@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -16,6 +17,9 @@ use crate::programs::{Target, freeze, program, send};
 use crate::recorder::{BINARY, Recorder, report};
 use crate::stage::{Stage, wait_for};
 use crate::texts::{Text, own_copy};
+
+/// What a program says before it draws over the whole screen.
+const ALTERNATE: &[u8] = b"\x1b[?1049h";
 
 /// A program in a terminal of 24 lines of 80, which a terminal's emulation reads. Killed when dropped.
 struct Screen {
@@ -63,6 +67,14 @@ impl Screen {
 
     fn await_text(&mut self, what: &str) {
         wait_for(&format!("{what:?} on the screen"), || self.text().contains(what).then_some(()));
+    }
+
+    fn resize(&mut self, rows: u16, columns: u16) {
+        tcsetwinsize(&self.slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        self.text();
+        self.parser = vt100::Parser::new(NonZero::new(rows).unwrap(), NonZero::new(columns).unwrap(), 0);
+        self.parser.process(ALTERNATE);
+        send(self.child.id(), Signal::WINCH);
     }
 
     fn press(&mut self, keys: &str) {
@@ -117,6 +129,13 @@ fn a_process_on_the_screen() {
     screen.press("2");
     screen.press("\u{1b}[F");
     screen.await_text(&format!("RSS {} ", Bytes(grown)));
+    // A smaller terminal. It is not the screen's controlling one, so the kernel does not tell.
+    screen.resize(10, 40);
+    screen.await_text("0 s, at most ");
+    wait_for("a screen without room for the books", || (!screen.text().contains("class ")).then_some(()));
+    screen.press("?");
+    screen.await_text("Left, Right");
+    screen.press(" ");
     screen.press("q");
     assert_eq!(screen.code(), Some(0), "{}", screen.text());
     assert!(!Path::new(&format!("/proc/{recorder}")).exists(), "the recorder has gone");
@@ -181,5 +200,23 @@ fn a_trace_that_is_kept_lies_beside_older_ones() {
     let newer: Vec<PathBuf> = names.filter(|path| *path != older).collect();
     assert_eq!(newer.len(), 1, "{newer:?}");
     assert_eq!(report(&newer[0])["rss_bytes"].as_u64(), Some(rss_bytes(target.pid())));
+    target.finish();
+}
+
+#[test]
+fn a_screen_that_is_killed_ends_the_recording_too() {
+    let stage = Stage::enter("top");
+    let traces = stage.join("traces");
+    let target = Target::start("touch", ["sleep", "8192"]).ready();
+    let mut command = Command::new(BINARY);
+    command.args(["top", &target.pid().to_string(), "-o"]).arg(&traces).env("TERM", "xterm-256color");
+    let mut screen = Screen::start(&mut command);
+    screen.await_text("unfinished");
+    send(screen.child.id(), Signal::KILL);
+    let finished = wait_for("a finished trace", || {
+        let paths = std::fs::read_dir(&traces).unwrap().map(|entry| entry.unwrap().path());
+        paths.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "pgt"))
+    });
+    assert_eq!(report(&finished)["file_state"], "complete");
     target.finish();
 }
