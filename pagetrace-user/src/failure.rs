@@ -28,6 +28,21 @@ pub enum Code {
     Aborted = 130,
 }
 
+impl Code {
+    /// Every one.
+    pub const ALL: [Code; 9] = [
+        Code::Complete,
+        Code::Failed,
+        Code::Usage,
+        Code::NoTarget,
+        Code::Privilege,
+        Code::Kernel,
+        Code::Loss,
+        Code::Damaged,
+        Code::Aborted,
+    ];
+}
+
 /// A command's end without its result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Failure {

@@ -30,6 +30,16 @@ type Stream = Box<dyn Read + Send>;
 /// The bytes that told the form, and the rest.
 type Source = io::Chain<Cursor<Vec<u8>>, Stream>;
 
+impl Input {
+    /// Goes on where the reading ended, in a file that has grown since; false where it cannot.
+    pub fn resume(&mut self) -> bool {
+        match self {
+            Input::Pagetrace(reader) => reader.resume(),
+            Input::Go(_) => false,
+        }
+    }
+}
+
 impl Trace for Input {
     fn header(&self) -> &Header {
         match self {

@@ -34,6 +34,7 @@ pub mod html;
 pub mod report;
 pub mod rss;
 pub mod scav;
+pub mod top;
 
 pub mod doctor;
 

@@ -12,7 +12,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::event::Member;
+use crate::event::{Header, Member};
 use crate::format::{Outcome, Trace};
 use crate::replay::mappings::Mapping;
 use crate::replay::resident::{MakerId, Page};
@@ -112,13 +112,16 @@ const AGES: [(u64, &str); 6] = [
 
 /// What is resident at one moment.
 #[derive(Default)]
-struct Look {
+pub struct Look {
     /// By key, since when each page has been.
     pages: BTreeMap<Key, Vec<Nanos>>,
     /// By key, what the kernel's counters say beyond them.
     unplaced: BTreeMap<Key, Pages>,
     ledger: Ledger,
 }
+
+/// What was resident where changes are counted from.
+pub struct Before(BTreeMap<Key, Bytes>);
 
 impl Rss {
     /// Folds a trace, and tells what there is in this window.
@@ -128,17 +131,22 @@ impl Rss {
     pub fn of(trace: &mut impl Trace, by: By, window: Window) -> io::Result<(Rss, Outcome)> {
         let (mut before, mut now) = (None, Look::default());
         let (state, outcome) = fold_within(trace, window, |state, moment| match moment {
-            Moment::Base => before = Some(Look::at(state, by)),
+            Moment::Base => before = Some(Before::at(state, by)),
             Moment::End => now = Look::at(state, by),
         })?;
-        let header = trace.header();
+        Ok((Rss::between(trace.header(), &state, by, before.as_ref(), &now), outcome))
+    }
+
+    /// Tells of two moments of a state that has gone on since, and knows more names.
+    #[must_use]
+    pub fn between(header: &Header, state: &State, by: By, before: Option<&Before>, now: &Look) -> Rss {
         let from = state.tally().first.unwrap_or_default();
         let (comm, _) = state.image().unwrap_or((&header.comm, &header.exe));
-        let lines = lines(&state, before.as_ref(), &now);
+        let lines = lines(state, before, now);
         let told = lines.iter().map(|line| line.bytes).fold(0, u64::saturating_add);
         let rss = now.ledger.rss().bytes();
         let base = state.base().map(|base| base.ledger);
-        let rss = Rss {
+        Rss {
             comm: comm.to_owned(),
             tgid: header.tgid,
             by,
@@ -149,8 +157,7 @@ impl Rss {
             lines,
             unexplained_bytes: difference(Bytes(told), rss),
             lost: state.tally().lost,
-        };
-        Ok((rss, outcome))
+        }
     }
 
     /// As JSON, for programs.
@@ -161,8 +168,23 @@ impl Rss {
     }
 }
 
+impl Before {
+    /// What is resident now. Cost: a walk over all resident pages.
+    #[must_use]
+    pub fn at(state: &State, by: By) -> Before {
+        let look = Look::at(state, by);
+        Before(look.keys().map(|key| (key.clone(), look.bytes(key))).collect())
+    }
+
+    fn bytes(&self, key: &Key) -> Bytes {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+}
+
 impl Look {
-    fn at(state: &State, by: By) -> Look {
+    /// What is resident now. Cost: a walk over all resident pages.
+    #[must_use]
+    pub fn at(state: &State, by: By) -> Look {
         let mut look = Look { ledger: state.ledger(), ..Look::default() };
         // Pages of one mapping come one after the other.
         let mut groups: HashMap<Key, Vec<Nanos>> = HashMap::new();
@@ -179,6 +201,12 @@ impl Look {
             }
         }
         look
+    }
+
+    /// The books at that moment.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     fn bytes(&self, key: &Key) -> Bytes {
@@ -208,8 +236,8 @@ fn key(state: &State, by: By, class: Class, page: Page, mapping: Option<&Mapping
 }
 
 /// Both moments, key by key.
-fn lines(state: &State, before: Option<&Look>, now: &Look) -> Vec<Line> {
-    let mut keys: Vec<&Key> = before.iter().flat_map(|before| before.keys()).chain(now.keys()).collect();
+fn lines(state: &State, before: Option<&Before>, now: &Look) -> Vec<Line> {
+    let mut keys: Vec<&Key> = before.iter().flat_map(|before| before.0.keys()).chain(now.keys()).collect();
     keys.sort_unstable();
     keys.dedup();
     let mut lines: Vec<Line> = keys

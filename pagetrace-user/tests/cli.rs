@@ -52,6 +52,12 @@ fn what_cannot_be_obeyed_says_what_why_and_how_to_mend_it() {
             code: 2,
             says: &["--pid and --comm"],
         },
+        // A screen, where there is none.
+        refused(&["top", "x.pgt"], 2, &["error: cannot show a screen", "why:", "terminal", "fix:", "report x.pgt"]),
+        refused(&["top", "1"], 2, &["error: cannot show a screen", "fix:", "--pid 1"]),
+        refused(&["top", "-"], 2, &["error: cannot show standard input", "why:", "fix:"]),
+        refused(&["top", "0"], 2, &["error: cannot show that process", "why:", "fix:"]),
+        refused(&["top"], 2, &["FILE|PID"]),
         // Processes.
         refused(&["--pid", "0"], 2, &["error: invalid value \"0\" for --pid", "why:", "fix:"]),
         refused(&["--pid", "-1"], 2, &["error: invalid value \"-1\" for --pid", "why:", "fix:"]),

@@ -37,13 +37,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"]),
     ("html", &["units", "event", "format", "replay", "stacks", "leaks", "report"]),
+    ("top", &["units", "event", "failure", "format", "input", "replay", "report", "rss", "html"]),
     ("doctor", &["units", "event", "failure", "options", "symbols", "host", "names", "live"]),
     (
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "diff", "leaks", "frag", "report", "rss", "scav", "dump", "check", "export", "html", "doctor",
-            "naming",
+            "stacks", "diff", "leaks", "frag", "report", "rss", "scav", "dump", "check", "export", "html", "top",
+            "doctor", "naming",
         ],
     ),
 ];

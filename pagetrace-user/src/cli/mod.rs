@@ -9,6 +9,7 @@ mod pages;
 mod reading;
 mod record;
 mod report;
+mod top;
 mod usage;
 mod values;
 
@@ -22,6 +23,7 @@ use crate::cli::export::ExportArgs;
 use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, FragArgs, LeaksArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
 use crate::cli::report::{ReportArgs, RssArgs, ScavArgs};
+use crate::cli::top::TopArgs;
 use crate::doctor;
 use crate::failure::{Code, Failure};
 use crate::live;
@@ -96,6 +98,8 @@ enum Command {
     Report(ReportArgs),
     /// Say what is resident by class, stack, range, thread, file or age, how much more than before, and for how long
     Rss(RssArgs),
+    /// Show on the terminal where the memory is, of a trace at any moment or of a process that is recorded meanwhile
+    Top(TopArgs),
     /// Say which calls stand behind the resident memory, or behind its page faults
     Stacks(StacksArgs),
     /// Say which objects, or runs of a page heap, were given and never taken back, and which calls asked for them
@@ -156,9 +160,13 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
     let line = Line::from_arg_matches(&matches).map_err(|error| usage::failure(Line::command(), &words, &error))?;
 
     match line.command {
-        None => live::record(line.record.options(&matches)?),
+        None => {
+            line.record.end_with_parent()?;
+            live::record(line.record.options(&matches)?)
+        }
         Some(Command::Report(args)) => args.run(),
         Some(Command::Rss(args)) => args.run(),
+        Some(Command::Top(args)) => args.run(),
         Some(Command::Stacks(args)) => args.run(),
         Some(Command::Leaks(args)) => args.run(),
         Some(Command::Scav(args)) => args.run(),

@@ -156,6 +156,11 @@ pub struct RecordArgs {
     #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
     #[arg(env = "PAGETRACE_NO_HEAP", hide_env = true, hide = true)]
     no_heap: bool,
+
+    /// End when the process that started this one ends, however that ends
+    #[arg(long, value_parser = values::flag, action = ArgAction::SetTrue)]
+    #[arg(env = "PAGETRACE_END_WITH_PARENT", hide_env = true, hide = true)]
+    end_with_parent: bool,
 }
 
 impl RecordArgs {
@@ -198,6 +203,18 @@ impl RecordArgs {
             json: self.json,
             quiet: self.quiet,
         })
+    }
+
+    /// Where that is asked for, has the kernel interrupt this process when its parent ends, even by SIGKILL.
+    ///
+    /// # Errors
+    /// When the kernel does not.
+    pub fn end_with_parent(&self) -> Result<(), Failure> {
+        if !self.end_with_parent {
+            return Ok(());
+        }
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))
+            .map_err(|error| Failure::new(Code::Failed, "cannot end with the parent", error.to_string(), ""))
     }
 
     fn select(&self, matches: &ArgMatches) -> Result<Select, Failure> {

@@ -80,6 +80,8 @@ pub struct Reader<R> {
     payload_at: usize,
     open: Option<OpenBlock>,
     ended: bool,
+    /// The block in hand is the first part of one that was being written.
+    torn: bool,
     outcome: Outcome,
 }
 
@@ -94,6 +96,9 @@ struct OpenBlock {
     last: Nanos,
     cpus_claimed: Vec<u8>,
 }
+
+/// What is said of a block of which a part is there.
+const CUT: &str = "the file ends in the middle of a block";
 
 enum Loaded {
     Block(Head),
@@ -133,6 +138,7 @@ impl<R: Read> Reader<R> {
             payload_at: 0,
             open: None,
             ended: false,
+            torn: false,
             outcome: Outcome { bytes: 16, ..Outcome::default() },
         };
         reader.header = reader.read_header().map_err(|bad| match bad {
@@ -162,6 +168,17 @@ impl<R: Read> Reader<R> {
                 Ok(None)
             }
         }
+    }
+
+    /// Goes on where the reading ended, in a stream that has grown since; false where it cannot: behind a trailer, or at
+    /// damage that no more bytes mend.
+    pub fn resume(&mut self) -> bool {
+        let is_torn = self.outcome.damage.as_ref().is_some_and(|damage| damage.why == CUT);
+        if self.outcome.trailer.is_some() || (self.outcome.damage.is_some() && !is_torn) {
+            return false;
+        }
+        (self.torn, self.ended, self.outcome.damage) = (is_torn, false, None);
+        true
     }
 
     /// How the reading ended: complete once [`Reader::next_event`] gave `None`.
@@ -283,16 +300,17 @@ impl<R: Read> Reader<R> {
     }
 
     fn load_at(&mut self, index: u64) -> Result<Loaded, Bad> {
-        const CUT: Bad = Bad::Corrupt("the file ends in the middle of a block");
-        self.block.clear();
+        if !std::mem::take(&mut self.torn) {
+            self.block.clear();
+        }
         match read_up_to(&mut self.source, &mut self.block, 4)? {
             0 => return Ok(Loaded::End),
-            4 => {}
-            _ => return Err(CUT),
+            1..4 => return Err(Bad::Corrupt(CUT)),
+            4.. => {}
         }
         let length = block::claimed_length(&self.block).ok_or(Corrupt("a block of impossible length"))?;
         if read_up_to(&mut self.source, &mut self.block, length)? != length {
-            return Err(CUT);
+            return Err(Bad::Corrupt(CUT));
         }
         // NOTE: the number of a block is kept modulo 2^32, as the writer does.
         Ok(Loaded::Block(block::parse(&self.block, index as u32)?.head))

@@ -120,8 +120,9 @@ pub struct State {
     corrections: BTreeMap<Why, Correction>,
     closed: Option<Closed>,
     base: Option<Base>,
-    /// How often it was set.
+    /// How often it was set, and how many of those times somebody has looked at.
     bases: u64,
+    bases_shown: u64,
     /// What was asked for, where changes are not counted from the first reading on.
     changes_since: Option<Nanos>,
     peak: Peak,

@@ -39,7 +39,7 @@ pub fn fold_within(
     mut look: impl FnMut(&State, Moment),
 ) -> io::Result<(State, Outcome)> {
     let mut state = State::new();
-    let (mut bases, mut since) = (0, window.since);
+    let mut since = window.since;
     while let Some(event) = trace.next_event()? {
         let first = state.tally.first.unwrap_or(event.ts);
         let age = event.ts.since(first);
@@ -52,7 +52,7 @@ pub fn fold_within(
             state.begin_changes(Nanos(first.0.saturating_add(from.0)));
             since = None;
         }
-        bases = look_at_base(&state, bases, &mut look);
+        state.look_at_base(&mut look);
         if let Some(at) = window.at.filter(|at| age > *at) {
             state.now = Nanos(first.0.saturating_add(at.0));
             state.is_cut = true;
@@ -62,10 +62,7 @@ pub fn fold_within(
             state.learn(event);
             continue;
         }
-        if !state.ended() && matches!(event.body, Body::Exit { .. } | Body::MmGone) {
-            look(&state, Moment::End);
-        }
-        state.apply(event);
+        state.apply_with(event, &mut look);
     }
     let outcome = trace.outcome();
     if !state.is_cut {
@@ -73,7 +70,7 @@ pub fn fold_within(
         if since.is_some() {
             state.begin_changes(state.now);
         }
-        look_at_base(&state, bases, &mut look);
+        state.look_at_base(&mut look);
         if !state.ended() {
             look(&state, Moment::End);
         }
@@ -81,15 +78,32 @@ pub fn fold_within(
     Ok((state, outcome))
 }
 
-/// Shows the state where changes are counted from a new moment on; how many such moments there were.
-fn look_at_base(state: &State, known: u64, look: &mut impl FnMut(&State, Moment)) -> u64 {
-    if state.bases != known {
-        look(state, Moment::Base);
-    }
-    state.bases
-}
-
 impl State {
+    /// As [`State::apply`]; `look` is shown the state where changes are counted from a new moment on, and just before the
+    /// process ends.
+    pub fn apply_with(&mut self, event: &Event, look: &mut impl FnMut(&State, Moment)) {
+        self.close_reading_before(event);
+        self.look_at_base(look);
+        if !self.ended() && matches!(event.body, Body::Exit { .. } | Body::MmGone) {
+            look(self, Moment::End);
+        }
+        self.apply(event);
+    }
+
+    /// Shows the state where changes are counted from a new moment on, once for each.
+    pub fn look_at_base(&mut self, look: &mut impl FnMut(&State, Moment)) {
+        if self.bases != self.bases_shown {
+            self.bases_shown = self.bases;
+            look(self, Moment::Base);
+        }
+    }
+
+    /// Whether rows of a reading may still be missing: what it replaces is not all there again.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        self.reading.as_ref().is_some_and(|open| !open.is_end_mark())
+    }
+
     /// Whether the trace goes on after what is told here.
     #[must_use]
     pub fn is_cut(&self) -> bool {

@@ -36,6 +36,8 @@ mod calls;
 
 mod rss;
 
+mod top;
+
 mod frames;
 
 mod asleep;

@@ -15,6 +15,7 @@ mod stacked;
 #[path = "../symbols/toolchain.rs"]
 #[allow(dead_code, reason = "its command alone is needed")]
 mod toolchain;
+mod top;
 mod window;
 
 use pagetrace_user::check::check;
