@@ -242,9 +242,12 @@ fn what_malloc_info_says_of_real_programs() {
         let mut target = Target::run(&mut program);
         target.say(input);
         let target = target.ready();
-        // A thread that was joined still gives back what it had put aside.
-        wait_for("its threads to end", || {
-            (std::fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap().count() == 1).then_some(())
+        // A thread that was joined still gives back what it had put aside, and who has said "ready" may have an allocator's
+        // lock: it is at rest when it waits for its stdin.
+        wait_for("the program to be at rest", || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap().count();
+            let call = std::fs::read_to_string(format!("/proc/{}/syscall", target.pid())).unwrap();
+            (threads == 1 && call.starts_with("0 0x0 ")).then_some(())
         });
         target.signal(Signal::USR1);
         wait_for("what malloc_info says", || {
