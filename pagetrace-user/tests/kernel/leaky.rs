@@ -190,9 +190,12 @@ fn what_keeps_runs_in_go_is_told_by_its_line() {
         // On a busy machine some have no stack; so have those of before the recording.
         let runs = |value: &Value| number(value, "page_bytes") / 8192;
         let scattered = sizes.iter().find(|line| number(line, "object_bytes") == 1536).unwrap();
-        assert_eq!([number(scattered, "objects"), number(scattered, "runs")], [200, 200], "{what}");
+        assert_eq!(number(scattered, "objects"), 200, "{what}");
+        // One a run, but where the goroutine went on on another P, in whose run a survivor lay already.
+        let all = number(scattered, "runs");
+        assert!((190..=200).contains(&all), "{what}: {all} runs");
         let apart = frag["sites"].as_array().unwrap().iter().find(|site| site["frames"] == serde_json::json!([]));
-        assert!((200 - apart.map_or(0, runs).min(200)..=200).contains(&runs(first)), "{what}: {frag:#}");
+        assert!((all - apart.map_or(0, runs).min(all)..=all).contains(&runs(first)), "{what}: {frag:#}");
         assert_eq!(number(first, "bytes"), number(first, "objects") * 1536, "{what}");
         assert!(number(first, "empty_bytes") > 2 * number(&frag["sites"][1], "empty_bytes"), "{what}: {frag:#}");
     }
