@@ -49,6 +49,9 @@ pub mod tally {
 /// Rows of the map `HEAP_LAYOUTS`.
 pub const HEAP_LAYOUTS: u32 = 64;
 
+/// Rows of each map of what was read once of a process's memory.
+pub const KNOWN_ROWS: u32 = 1024;
+
 /// Words of a row of the map `HEAP_LAYOUTS`: where fields lie in one version of the Go runtime, in bytes.
 pub mod heap_layout {
     /// `g.m`. Never 0: a row that holds 0 here is not set.

@@ -102,8 +102,8 @@ fn exit(ctx: &TracePointContext) {
         let file = task::file_of(args[4] as u32);
         if file != 0 {
             let call = [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret];
-            if emit_file(hook, number, call, file) {
-                emit_stack(hook, ctx, number);
+            if let Some(at) = emit_file(hook, number, call, file) {
+                emit_stack(hook, at, ctx, number);
             }
             return;
         }
@@ -112,14 +112,14 @@ fn exit(ctx: &TracePointContext) {
         known = task::segment_bytes(args[0] as u32);
     }
     let payload = [began, nr, args[0], args[1], args[2], args[3], args[4], args[5], ret, known, 0, 0];
-    if hook.emit(record::CALL, 0, number, payload) {
-        emit_stack(hook, ctx, number);
+    if let Some(at) = hook.emit(record::CALL, 0, number, payload) {
+        emit_stack(hook, at, ctx, number);
     }
 }
 
 #[inline(always)]
-fn emit_stack(hook: Hook, ctx: &TracePointContext, number: u32) {
-    stack::emit(hook, ctx.as_ptr(), record::STACK_OF_CALL, number, Place::saved);
+fn emit_stack(hook: Hook, at: u64, ctx: &TracePointContext, number: u32) {
+    stack::emit(hook, at, ctx.as_ptr(), record::STACK_OF_CALL, number, Place::saved);
 }
 
 /// What the entry noted, if it was seen.
@@ -135,7 +135,7 @@ fn begun(nr: u64) -> (u64, u64) {
 }
 
 #[inline(always)]
-fn emit_file(hook: Hook, number: u32, call: [u64; 9], file: u64) -> bool {
+fn emit_file(hook: Hook, number: u32, call: [u64; 9], file: u64) -> Option<u64> {
     let inode: u64 = task::read(file + layout::FILE_INODE.load());
     let block: u64 = task::read(inode + layout::INODE_SB.load());
     let device: u32 = task::read(block + layout::SB_DEV.load());

@@ -63,9 +63,9 @@ impl Hook {
         self.count(layer, DROPPED);
     }
 
-    /// Emits a record of `kind`; the acting task is the running one. False when it was dropped.
+    /// Emits a record of `kind`; the acting task is the running one. The record's time; `None` when it was dropped.
     #[inline(always)]
-    pub fn emit<const PAYLOAD: usize>(self, kind: u8, flags: u8, owner: u32, payload: [u64; PAYLOAD]) -> bool {
+    pub fn emit<const PAYLOAD: usize>(self, kind: u8, flags: u8, owner: u32, payload: [u64; PAYLOAD]) -> Option<u64> {
         // The helper gives tgid << 32 | tid: the order of the record's word.
         self.emit_as(bpf_get_current_pid_tgid(), kind, flags, owner, payload)
     }
@@ -79,16 +79,16 @@ impl Hook {
         flags: u8,
         owner: u32,
         payload: [u64; PAYLOAD],
-    ) -> bool {
+    ) -> Option<u64> {
         let head = [record::head(kind, flags, self.cpu, owner), acting];
         let is_padded = PAYLOAD < PADDED_WORDS && layout::LEAST_WORDS.load() == PADDED_WORDS as u64;
-        let is_in = if is_padded {
+        let at = if is_padded {
             self.put::<PAYLOAD, PADDED_WORDS>(head, payload)
         } else {
             self.put::<PAYLOAD, PAYLOAD>(head, payload)
         };
-        self.told(layer_of(kind), is_in);
-        is_in
+        self.told(layer_of(kind), at.is_some());
+        at
     }
 
     /// Words 1 and 2 of a record of the running task's.
@@ -104,21 +104,23 @@ impl Hook {
         self.count(layer, if is_in { EMITTED } else { DROPPED });
     }
 
-    /// Puts a record into the CPU's ring, in a space for `SPACE` words of payload, `PAYLOAD` or more. False: it is full.
+    /// Puts a record into the CPU's ring, in a space for `SPACE` words of payload, `PAYLOAD` or more. `None`: it is full.
     #[inline(always)]
-    fn put<const PAYLOAD: usize, const SPACE: usize>(self, head: [u64; 2], payload: [u64; PAYLOAD]) -> bool {
+    fn put<const PAYLOAD: usize, const SPACE: usize>(self, head: [u64; 2], payload: [u64; PAYLOAD]) -> Option<u64> {
         let entry = match RINGS.get(self.cpu) {
             Some(ring) => ring.reserve_untyped::<Record<SPACE>>(0),
             None => None,
         };
-        let Some(mut entry) = entry else { return false };
+        let mut entry = entry?;
         let at = entry.as_mut_ptr().cast::<Record<PAYLOAD>>();
+        // SAFETY: the helper has no conditions.
+        let now = unsafe { bpf_ktime_get_ns() };
         // SAFETY: the reserved space has the alignment and at least the size of the record.
         unsafe {
-            (*at).head = [bpf_ktime_get_ns(), head[0], head[1]];
+            (*at).head = [now, head[0], head[1]];
             (*at).payload = payload;
         }
         entry.submit(layout::SUBMIT_FLAGS.load());
-        true
+        Some(now)
     }
 }

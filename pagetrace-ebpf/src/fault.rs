@@ -63,7 +63,7 @@ fn fault(ctx: &RawTracePointContext, mode: u8) {
     } else {
         task::read(ctx.arg::<u64>(1) + layout::REGS_IP.load())
     };
-    if hook.emit(record::FAULT, flags, owner.number, [addr, ip]) {
-        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_FAULT, owner.number, Place::saved);
+    if let Some(at) = hook.emit(record::FAULT, flags, owner.number, [addr, ip]) {
+        stack::emit(hook, at, ctx.as_ptr(), record::STACK_OF_FAULT, owner.number, Place::saved);
     }
 }

@@ -7,7 +7,7 @@
 //! tells the latter ([`record::HEAP_PURPOSE`]); like the entry of a call it only notes, and is not counted.
 //! *Filter.* A point fires in every process that maps the file; only wanted address spaces emit.
 //! *Cost.* Each read of the process's memory costs as much as writing the record, however long it is: what lies together
-//! is read together.
+//! is read together, and what stays as it is for long is read once ([`Known`]).
 
 use aya_ebpf::{
     EbpfContext,
@@ -16,13 +16,13 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use pagetrace_common::{
-    control::{LAYER_HEAP, cookie, heap_layout},
+    control::{KNOWN_ROWS, LAYER_HEAP, cookie, heap_layout},
     record,
 };
 
 use crate::{
     emit::Hook,
-    maps::HEAP_LAYOUTS,
+    maps::{HEAP_LAYOUTS, KNOWN_MS, KNOWN_PS, Known},
     owner,
     stack::{self, Place},
     task,
@@ -45,12 +45,12 @@ pub fn pt_heap(ctx: ProbeContext) -> u32 {
         note_purpose(&ctx);
         return 0;
     }
-    let (flags, payload) = match read(&ctx, point) {
+    let (flags, payload) = match read(&ctx, point, owner.number) {
         Some(payload) => (cookie::flags(point), payload),
         None => (record::HEAP_UNREAD, [0; 5]),
     };
-    if hook.emit(record::HEAP, flags, owner.number, payload) {
-        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, || Place::at(&ctx));
+    if let Some(at) = hook.emit(record::HEAP, flags, owner.number, payload) {
+        stack::emit(hook, at, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, || Place::at(&ctx));
     }
     0
 }
@@ -81,7 +81,7 @@ fn span(kind: u64, class: u64) -> u64 {
 }
 
 #[inline(always)]
-fn read(ctx: &ProbeContext, point: u64) -> Option<[u64; 5]> {
+fn read(ctx: &ProbeContext, point: u64, owner: u32) -> Option<[u64; 5]> {
     let layout = HEAP_LAYOUTS.get(cookie::layout(point))?;
     if layout[heap_layout::G_M] == 0 {
         return None;
@@ -110,15 +110,53 @@ fn read(ctx: &ProbeContext, point: u64) -> Option<[u64; 5]> {
         record::HEAP_SCAV => (ax, bx),
         _ => (bx, cx),
     };
-    let m: u64 = user(g + layout[heap_layout::G_M])?;
+    let m = m_of(owner, g, g + layout[heap_layout::G_M])?;
     let from = layout[heap_layout::M_CURG];
     let fields: [u64; M_WORDS] = user(m + from)?;
     let p = field(&fields, from, layout[heap_layout::M_P])?;
     // The number of the scheduler's P that the thread holds, plus 1; 0: it holds none.
-    let processor = if p == 0 { 0 } else { u64::from(user::<u32>(p + layout[heap_layout::P_ID])?) + 1 };
+    let processor = if p == 0 { 0 } else { number_of(owner, p, p + layout[heap_layout::P_ID])? + 1 };
     // The number of the goroutine that the thread runs or works for; 0: none.
     let goroutine = if fields[0] == 0 { 0 } else { user(fields[0] + layout[heap_layout::G_GOID])? };
     Some([address, amount, processor | told << 32, goroutine, heap])
+}
+
+/// The `m` of the `g` that this thread runs, which is there at `at`. A thread of the runtime's own has one `m` as long as it
+/// lives; one that only visits (cgo) may have another each time, and another `g0` with it.
+#[inline(always)]
+fn m_of(owner: u32, g: u64, at: u64) -> Option<u64> {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let key = [u64::from(owner) << 32 | u64::from(tid), g];
+    let row = KNOWN_MS.get_ptr_mut(tid % KNOWN_ROWS)?;
+    known(row, key, || user(at))
+}
+
+/// The number of a P, which is there at `at`: the runtime makes each P once and keeps it.
+#[inline(always)]
+fn number_of(owner: u32, p: u64, at: u64) -> Option<u64> {
+    let row = KNOWN_PS.get_ptr_mut((p >> 11 ^ u64::from(owner)) as u32 % KNOWN_ROWS)?;
+    known(row, [u64::from(owner), p], || Some(u64::from(user::<u32>(at)?)))
+}
+
+/// What a row knows of `key`, and else what is read.
+#[inline(always)]
+fn known(row: *mut Known, key: [u64; 2], read: impl FnOnce() -> Option<u64>) -> Option<u64> {
+    // SAFETY: a row of a map, of aligned words, each of which is read once.
+    let Known { value, seals } = unsafe { core::ptr::read_volatile(row) };
+    if seals == sealed(value, key) {
+        return Some(value);
+    }
+    let value = read()?;
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(row, Known { value, seals: sealed(value, key) }) };
+    Some(value)
+}
+
+/// A row may be written by several threads at once, word by word: a value counts only with both of its own seals.
+#[inline(always)]
+fn sealed(value: u64, key: [u64; 2]) -> [u64; 2] {
+    let mixed = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    [mixed ^ key[0], mixed.rotate_left(32) ^ key[1]]
 }
 
 /// The field at `offset` of a structure whose words were read from the offset `from` on; `None`: it lies outside.

@@ -10,8 +10,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use pagetrace_common::control::{
-    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS as HEAP_LAYOUT_ROWS, MAX_CPUS, MAX_EXACT_CPUS, call_count, heap_layout,
-    tally, word,
+    COUNTER_WORDS, FRAMES_PER_ROW, HEAP_LAYOUTS as HEAP_LAYOUT_ROWS, KNOWN_ROWS, MAX_CPUS, MAX_EXACT_CPUS, call_count,
+    heap_layout, tally, word,
 };
 use pagetrace_common::record::STACK_KINDS;
 
@@ -57,6 +57,15 @@ pub struct Thread {
 pub struct Process {
     /// Its present address space's number; 0: none yet (it is wanted from its next exec).
     pub owner: u64,
+}
+
+/// What was read once of a process's memory, and does not change. Whoever has the same row takes its place.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Known {
+    pub value: u64,
+    /// Of the value and each word of its key.
+    pub seals: [u64; 2],
 }
 
 /// What a thread's calls of allocators have in common, and the one whose return is awaited.
@@ -146,6 +155,14 @@ pub static FRAMES: Array<[u32; FRAMES_PER_ROW as usize], 1, { BPF_F_MMAPABLE as 
 /// Where fields lie in the Go runtimes that are traced, one version a row; the cookie of an attach point names it.
 #[btf_map]
 pub static HEAP_LAYOUTS: Array<[u64; heap_layout::COUNT], { HEAP_LAYOUT_ROWS as usize }> = Array::new();
+
+/// The `m` of a thread; by its tid.
+#[btf_map]
+pub static KNOWN_MS: Array<Known, { KNOWN_ROWS as usize }> = Array::new();
+
+/// The number of a P; by its address and the owner's number.
+#[btf_map]
+pub static KNOWN_PS: Array<Known, { KNOWN_ROWS as usize }> = Array::new();
 
 /// What to add to a per-CPU pointer to reach each CPU's copy.
 #[btf_map]

@@ -238,9 +238,9 @@ fn begin(hit: &Hit, ctx: &ProbeContext, who: u32, address: u64, bytes: u64, flag
         return hit.hook.lose(LAYER_OBJECT);
     }
     let payload = [address, bytes, u64::from(who)];
-    if hit.hook.emit(record::OBJECT, record::OBJECT_ALLOC | flags, hit.owner.number, payload) {
+    if let Some(at) = hit.hook.emit(record::OBJECT, record::OBJECT_ALLOC | flags, hit.owner.number, payload) {
         let place = || Place { has_returned: hit.cookie & LEAVES == 0, ..Place::at(ctx) };
-        stack::emit(hit.hook, ctx.as_ptr(), record::STACK_OF_OBJECT, hit.owner.number, place);
+        stack::emit(hit.hook, at, ctx.as_ptr(), record::STACK_OF_OBJECT, hit.owner.number, place);
     } else if hit.period != 0 {
         // Who never heard of it need not hear of its end.
         let _ = LIVE.remove(key);

@@ -44,7 +44,7 @@ pub fn introduce(hook: Hook, leader: u64, mm: u64, how: u8) {
     let number = tally_add(tally::OWNERS) as u32;
     let acting = u64::from(tgid) << 32 | u64::from(tgid);
     let payload = [mm, start, u64::from(task::tgid(parent)), comm[0], comm[1]];
-    if !hook.emit_as(acting, record::INTRO, how, number, payload) {
+    if hook.emit_as(acting, record::INTRO, how, number, payload).is_none() {
         return;
     }
     let owner = Owner { number, tgid, muted: 0, levels: [0; 4] };

@@ -3,14 +3,17 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use core::ffi::c_void;
 use pagetrace_common::{
-    control::{MAX_EXACT_CPUS, tally, word},
+    control::{KNOWN_ROWS, MAX_EXACT_CPUS, tally, word},
     record,
 };
 
 use crate::{
     emit::Hook,
     frame, layout,
-    maps::{CALLERS, CPU_OFFSETS, CPU_PROBE, OWNERS, PROCESSES, Process, RETURNS, THREADS, control, tally_add},
+    maps::{
+        CALLERS, CPU_OFFSETS, CPU_PROBE, KNOWN_MS, Known, OWNERS, PROCESSES, Process, RETURNS, THREADS, control,
+        tally_add,
+    },
     owner, rss, task,
 };
 
@@ -89,6 +92,10 @@ pub fn pt_exit(ctx: RawTracePointContext) {
     }
     let _ = THREADS.remove(tid);
     let _ = CALLERS.remove(tid);
+    if let Some(row) = KNOWN_MS.get_ptr_mut(tid % KNOWN_ROWS) {
+        // SAFETY: a row of a map, of aligned words. The next thread of this number has another `m`.
+        unsafe { core::ptr::write_volatile(row, Known { value: 0, seals: [0; 2] }) };
+    }
     let task: u64 = ctx.arg(0);
     let signal: u64 = task::read(task + layout::TASK_SIGNAL.load());
     let live: u32 = task::read(signal + layout::SIGNAL_LIVE.load());

@@ -82,11 +82,11 @@ struct Record<const TAIL: usize> {
     tail: [u64; TAIL],
 }
 
-/// Emits the stack that belongs to the record which this thread just emitted, if one is wanted now.
+/// Emits the stack that belongs to the record which this thread just emitted at a time `now`, if one is wanted.
 ///
 /// `ctx` is the program's own context. The place is asked for only then: most events have no stack.
 #[inline(always)]
-pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: impl FnOnce() -> Place) {
+pub fn emit(hook: Hook, now: u64, ctx: *mut c_void, of: u8, owner: u32, place: impl FnOnce() -> Place) {
     let pause = control(word::STACK_PAUSE);
     if pause == 0 {
         return;
@@ -98,7 +98,7 @@ pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: impl FnOnce
     if !has_user && !has_kernel {
         return;
     }
-    if !is_due(cpu, of, pause) || !has_room(cpu) {
+    if !is_due(cpu, of, now, pause) || !has_room(cpu) {
         return hook.filter(LAYER_STACK);
     }
     let mut told = 0;
@@ -127,10 +127,10 @@ pub fn emit(hook: Hook, ctx: *mut c_void, of: u8, owner: u32, place: impl FnOnce
 
 /// Whether the CPU's pause for stacks of this kind is over. Two programs that ask at once may both be told so.
 #[inline(always)]
-fn is_due(cpu: u32, of: u8, pause: u64) -> bool {
+fn is_due(cpu: u32, of: u8, now: u64, pause: u64) -> bool {
     let Some(at) = STACK_TIMES.get_ptr_mut(cpu * STACK_KINDS + u32::from(of)) else { return false };
-    // SAFETY: the helper has no conditions; the place is an aligned word of a map's value.
-    let (now, next) = unsafe { (bpf_ktime_get_ns(), core::ptr::read_volatile(at)) };
+    // SAFETY: the place is an aligned word of a map's value.
+    let next = unsafe { core::ptr::read_volatile(at) };
     let earliest = now.saturating_sub(STACK_BURST);
     let next = if next > earliest { next } else { earliest };
     if next > now {

@@ -44,8 +44,8 @@ pub fn pt_tcmalloc(ctx: ProbeContext) -> u32 {
         return 0;
     }
     let (verb, payload) = read(&ctx, point, told).unwrap_or((record::HEAP_UNREAD, [0; 5]));
-    if hook.emit(record::HEAP, verb | record::HEAP_TCMALLOC, owner.number, payload) {
-        stack::emit(hook, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, || Place::at(&ctx));
+    if let Some(at) = hook.emit(record::HEAP, verb | record::HEAP_TCMALLOC, owner.number, payload) {
+        stack::emit(hook, at, ctx.as_ptr(), record::STACK_OF_HEAP, owner.number, || Place::at(&ctx));
     }
     0
 }
