@@ -6,7 +6,7 @@
 //! its structure is the same before and after; where that never happens, the last walk that ended where it should is taken
 //! as it is, and says so.
 //! *Bound.* [`MOST_TRIES`] walks of an arena; the data that is searched for it is at most [`MOST_DATA`].
-//! *Source.* malloc/{malloc,arena}.c, glibc 2.26 to 2.41.
+//! *Source.* malloc/{malloc,arena}.c, glibc 2.26 to 2.43.
 
 mod caches;
 mod chain;

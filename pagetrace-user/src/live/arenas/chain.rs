@@ -24,7 +24,7 @@ const LEAST: u64 = 0x20;
 /// A header and nothing else: what ends a part that does not grow any more.
 const FENCE: u64 = 0x10;
 /// Chunks of these sizes may be what a thread puts aside in: a chunk may be 16 bytes larger than it has to be.
-const CACHE_CHUNKS: [u64; 4] = [0x290, 0x2a0, 0x250, 0x260];
+const CACHE_CHUNKS: [u64; 6] = [0x300, 0x310, 0x290, 0x2a0, 0x250, 0x260];
 /// Of those, how many are looked at.
 const MOST_CACHES: usize = 1 << 16;
 

@@ -1,26 +1,36 @@
 //! The structure of an arena (`malloc_state`), where it lies, and the memory that belongs to it.
 //!
-//! *Format.* From fastbins on it is the same in every version: 10 fastbins, `top`, `last_remainder`, 127 bins of two pointers
-//! each, 4 words of a map, `next`, `next_free`, `attached_threads`, `system_mem`, `max_system_mem`. What is before (a lock and
-//! flags) takes 16 bytes, or 8 until 2.26. Arenas are a ring by `next`.
+//! *Format.* From `top` on it is the same in every version: `top`, `last_remainder`, 127 bins of two pointers each, 4 words of
+//! a map of 4 bytes each, `next`, `next_free`, `attached_threads`, `system_mem`, `max_system_mem`. Before it are 10 fastbins,
+//! none since 2.43, and before them a lock and flags: see [`FORMS`]. Arenas are a ring by `next`.
 //! *Which.* A bin that is empty points to itself, and the last one always is: by that, and by all the others, the structure of
 //! the main arena is found in the data of the C library. A walk that ends where it should is the proof.
-//! *Source.* malloc/malloc.c and malloc/arena.c, glibc 2.26 to 2.41.
+//! *Source.* malloc/malloc.c and malloc/arena.c, glibc 2.26 to 2.43.
 
 use super::Unwalkable;
 use super::memory::Memory;
 use crate::units::{PAGE_BYTES, Range};
 
-/// Words from the first fastbin to the end.
-pub const WORDS: usize = 273;
-const FASTBINS: usize = 10;
+/// Words from `top` to the end.
+const WORDS: usize = 263;
 const BINS: usize = 127;
-const TOP: usize = FASTBINS;
-const FIRST_BIN: usize = FASTBINS + 2;
+const TOP: usize = 0;
+const FIRST_BIN: usize = TOP + 2;
 const NEXT: usize = FIRST_BIN + 2 * BINS + 2;
 const SYSTEM: usize = NEXT + 3;
-/// Bytes before the first fastbin, in this order of trying.
-const HEADS: [u64; 2] = [16, 8];
+
+/// What is before `top`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Bytes before the first fastbin.
+    head: u64,
+    fastbins: usize,
+}
+
+/// From 2.27 to 2.42, until 2.26, since 2.43: in this order of trying.
+const FORMS: [Form; 3] =
+    [Form { head: 16, fastbins: 10 }, Form { head: 8, fastbins: 10 }, Form { head: 8, fastbins: 0 }];
+const MOST_FASTBINS: usize = 10;
 
 /// Bytes to which the memory of arenas other than the main one is aligned (`HEAP_MAX_SIZE`): usually, and with huge pages.
 const HEAP_ALIGNMENTS: [u64; 2] = [64 << 20, 8 << 20];
@@ -32,8 +42,9 @@ const MOST_PARTS: usize = 1 << 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArenaState {
     pub addr: u64,
-    /// Of the first fastbin.
-    at: u64,
+    form: Form,
+    fastbins: Vec<u64>,
+    /// From `top` on.
     words: Vec<u64>,
 }
 
@@ -47,21 +58,27 @@ pub struct Part {
     pub top: Option<u64>,
 }
 
-impl ArenaState {
-    /// One whose first fastbin is at `at`.
-    fn new(at: u64, head: u64, words: &[u64]) -> Option<ArenaState> {
-        is_state(at, words).then(|| ArenaState { addr: at.wrapping_sub(head), at, words: words.to_vec() })
+impl Form {
+    /// Before `top`.
+    fn bytes(self) -> u64 {
+        self.head + 8 * self.fastbins as u64
     }
+}
 
-    pub fn read(memory: &mut Memory, addr: u64, head: u64) -> Result<ArenaState, Unwalkable> {
-        let at = addr.wrapping_add(head);
-        let words: [u64; WORDS] = memory.words(at)?;
-        ArenaState::new(at, head, &words).ok_or(Unwalkable::Odd("an arena of an unknown form"))
+impl ArenaState {
+    fn read(memory: &mut Memory, addr: u64, form: Form) -> Result<ArenaState, Unwalkable> {
+        let fastbins: [u64; MOST_FASTBINS] = memory.words(addr.wrapping_add(form.head))?;
+        let fastbins = fastbins.get(..form.fastbins).unwrap_or_default().to_vec();
+        let words: [u64; WORDS] = memory.words(addr.wrapping_add(form.bytes()))?;
+        if !is_state(addr.wrapping_add(form.bytes()), &words) {
+            return Err(Unwalkable::Odd("an arena of an unknown form"));
+        }
+        Ok(ArenaState { addr, form, fastbins, words: words.to_vec() })
     }
 
     /// The same, as it is now.
     pub fn again(&self, memory: &mut Memory) -> Result<ArenaState, Unwalkable> {
-        ArenaState::read(memory, self.addr, self.at.wrapping_sub(self.addr))
+        ArenaState::read(memory, self.addr, self.form)
     }
 
     fn word(&self, index: usize) -> u64 {
@@ -74,13 +91,14 @@ impl ArenaState {
 
     /// The first chunk of each fastbin, the smallest chunks first; 0: none.
     pub fn fastbins(&self) -> &[u64] {
-        self.words.get(..FASTBINS).unwrap_or_default()
+        &self.fastbins
     }
 
     /// Each bin as the chunk that its list takes it for: its address, then what it points to ahead and back.
     pub fn bins(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        let top = self.addr.wrapping_add(self.form.bytes());
         let (pairs, _) = self.words.get(FIRST_BIN..FIRST_BIN + 2 * BINS).unwrap_or_default().as_chunks::<2>();
-        pairs.iter().enumerate().map(|(index, [ahead, back])| (bin(self.at, index), *ahead, *back))
+        pairs.iter().enumerate().map(move |(index, [ahead, back])| (bin(top, index), *ahead, *back))
     }
 
     /// The parts of the arena.
@@ -107,7 +125,7 @@ impl ArenaState {
         if !matches!(head, 0x20 | 0x30) {
             return Ok(None);
         }
-        let state_bytes = (self.at - self.addr) + 8 * WORDS as u64;
+        let state_bytes = self.form.bytes() + 8 * WORDS as u64;
         let (mut parts, mut heap, mut total) = (Vec::new(), heap_of(top), 0_u64);
         while heap != 0 {
             let [arena, earlier, size] = memory.words(heap)?;
@@ -129,9 +147,9 @@ impl ArenaState {
     }
 }
 
-/// A bin's address as a chunk: its pointers are where a chunk has them.
-fn bin(at: u64, index: usize) -> u64 {
-    at.wrapping_add(8 * (FIRST_BIN + 2 * index) as u64).wrapping_sub(16)
+/// A bin's address as a chunk, in a structure whose `top` is there: its pointers are where a chunk has them.
+fn bin(top: u64, index: usize) -> u64 {
+    top.wrapping_add(8 * (FIRST_BIN + 2 * index) as u64).wrapping_sub(16)
 }
 
 fn is_state(at: u64, words: &[u64]) -> bool {
@@ -152,23 +170,20 @@ fn is_state(at: u64, words: &[u64]) -> bool {
 
 /// The arenas of the C library whose data has these words: the main one first. `None`: there is none.
 pub fn find(memory: &mut Memory, start: u64, words: &[u64]) -> Result<Option<Vec<ArenaState>>, Unwalkable> {
-    let found = words.windows(WORDS).enumerate().find_map(|(index, words)| {
-        let at = start.wrapping_add(8 * index as u64);
-        is_state(at, words).then_some((at, words))
-    });
-    let Some((at, words)) = found else { return Ok(None) };
-    let rings = HEADS.iter().map(|head| ring(memory, ArenaState::new(at, *head, words)?, *head));
-    match rings.flatten().next() {
+    let mut tops = (0..).map(|index| start.wrapping_add(8 * index)).zip(words.windows(WORDS));
+    let Some((top, _)) = tops.find(|(top, words)| is_state(*top, words)) else { return Ok(None) };
+    match FORMS.iter().find_map(|form| ring(memory, top.wrapping_sub(form.bytes()), *form)) {
         Some(ring) => Ok(Some(ring)),
         None => Err(Unwalkable::Odd("arenas that are no ring")),
     }
 }
 
-fn ring(memory: &mut Memory, main: ArenaState, head: u64) -> Option<Vec<ArenaState>> {
-    let (first, mut next) = (main.addr, main.word(NEXT));
+fn ring(memory: &mut Memory, first: u64, form: Form) -> Option<Vec<ArenaState>> {
+    let main = ArenaState::read(memory, first, form).ok()?;
+    let mut next = main.word(NEXT);
     let mut arenas = vec![main];
     while next != first {
-        let arena = ArenaState::read(memory, next, head).ok().filter(|_| arenas.len() < MOST_ARENAS)?;
+        let arena = ArenaState::read(memory, next, form).ok().filter(|_| arenas.len() < MOST_ARENAS)?;
         next = arena.word(NEXT);
         arenas.push(arena);
     }
