@@ -205,7 +205,9 @@ impl RecordArgs {
         })
     }
 
-    /// Where that is asked for, has the kernel interrupt this process when its parent ends, even by SIGKILL.
+    /// Where that is asked for, has the kernel terminate this process when its parent ends, even by SIGKILL.
+    ///
+    /// Of a parent with threads the signal may come once for each of them: SIGINT would be an abort the second time.
     ///
     /// # Errors
     /// When the kernel does not.
@@ -213,7 +215,7 @@ impl RecordArgs {
         if !self.end_with_parent {
             return Ok(());
         }
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
             .map_err(|error| Failure::new(Code::Failed, "cannot end with the parent", error.to_string(), ""))
     }
 

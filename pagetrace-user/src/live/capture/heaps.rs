@@ -176,7 +176,11 @@ impl Capture {
         }
     }
 
+    /// Of a process that ends just now there are no rows, and what events told of its heap stays.
     fn write_reading(&mut self, index: u32, (at, why): (Nanos, Why), rows: Vec<Row>) {
+        if rows.is_empty() {
+            return;
+        }
         let Some(target) = self.route.targets.get_mut(&index) else { return };
         target.heap.put_off = 0;
         target.push_own(at, 0, Body::HeapReading { why }, &self.route.writer);
