@@ -10,20 +10,34 @@ use crate::live::capture::{BUSY_PAUSE, Capture, End};
 use crate::live::clock;
 use crate::live::control::Control;
 use crate::live::process;
+use crate::units::Nanos;
+
+/// Readings of a process at its beginning, and the pause between two: one that changes all the time does not verify each time.
+const MOST_TRIES: u32 = 4;
+const PAUSE: Nanos = Nanos(1_000_000_000);
 
 /// Processes whose arenas are to be read.
 #[derive(Default)]
 pub(super) struct Walks {
-    due: VecDeque<(u32, Why)>,
+    due: VecDeque<Due>,
     under_way: Option<Walk>,
+}
+
+/// A walk that is to be.
+#[derive(Clone, Copy)]
+struct Due {
+    index: u32,
+    why: Why,
+    /// Walks before it that gave nothing.
+    tried: u32,
+    not_before: Nanos,
 }
 
 /// A walk through the arenas of one process.
 struct Walk {
-    index: u32,
+    due: Due,
     /// Of the address space that it began with.
     owner: u32,
-    why: Why,
     thread: JoinHandle<Result<Option<Walked>, String>>,
 }
 
@@ -31,7 +45,8 @@ impl Capture {
     /// The arenas of these processes are to be read.
     pub(super) fn ask_for_arenas(&mut self, processes: &[u32], why: Why) {
         if self.page_heaps.are_wanted() {
-            self.walks.due.extend(processes.iter().map(|index| (*index, why)));
+            let due = processes.iter().map(|&index| Due { index, why, tried: 0, not_before: Nanos(0) });
+            self.walks.due.extend(due);
         }
     }
 
@@ -60,8 +75,10 @@ impl Capture {
         if let Some(walk) = self.walks.under_way.take() {
             self.walked(walk);
         }
-        while let Some((index, why)) = self.walks.due.pop_front() {
-            let Some(target) = self.route.targets.get(&index) else { continue };
+        let now = clock::now();
+        while let Some(next) = self.walks.due.iter().position(|due| due.not_before <= now) {
+            let Some(due) = self.walks.due.remove(next) else { continue };
+            let Some(target) = self.route.targets.get(&due.index) else { continue };
             if target.has_ended() || target.exited.is_some() || target.heap.is_go {
                 continue;
             }
@@ -69,7 +86,7 @@ impl Capture {
             let thread = std::thread::Builder::new().name("arenas".to_owned()).spawn(move || arenas::walk(pid));
             match thread {
                 Ok(thread) => {
-                    self.walks.under_way = Some(Walk { index, owner, why, thread });
+                    self.walks.under_way = Some(Walk { due, owner, thread });
                     return true;
                 }
                 Err(error) => self.route.notes.push(format!("the arenas of process {pid} were not read: {error}")),
@@ -78,10 +95,10 @@ impl Capture {
         false
     }
 
-    fn walked(&mut self, Walk { index, owner, why, thread }: Walk) {
+    fn walked(&mut self, Walk { due, owner, thread }: Walk) {
         let Ok(walked) = thread.join() else { return };
         let at = self.settle();
-        let Some(target) = self.route.targets.get_mut(&index) else { return };
+        let Some(target) = self.route.targets.get_mut(&due.index) else { return };
         let is_same = process::is_still(target.identity.pid, target.identity.start_boottime);
         // It is gone, or runs another program.
         if !is_same || target.has_ended() || target.owner != owner {
@@ -89,7 +106,7 @@ impl Capture {
         }
         match walked {
             Ok(Some(walked)) => {
-                let body = Body::ArenaReading { why, name: walked.name, path: walked.path };
+                let body = Body::ArenaReading { why: due.why, name: walked.name, path: walked.path };
                 target.push_own(at, 0, body, &self.route.writer);
                 for (arena, rows) in walked.arenas {
                     target.push_own(at, 0, Body::Arena(arena), &self.route.writer);
@@ -99,6 +116,15 @@ impl Capture {
                 }
             }
             Ok(None) => {}
+            // At the end it has to be now; that reading is due already, if this one took so long.
+            Err(_)
+                if due.why == Why::Start
+                    && due.tried + 1 < MOST_TRIES
+                    && !self.walks.due.iter().any(|other| other.index == due.index) =>
+            {
+                let not_before = Nanos(clock::now().0.saturating_add(PAUSE.0));
+                self.walks.due.push_back(Due { tried: due.tried + 1, not_before, ..due });
+            }
             Err(why) => {
                 if target.told.insert(why.clone()) {
                     self.route.notes.push(format!("{} ({}): {why}", target.comm, target.identity.pid));
