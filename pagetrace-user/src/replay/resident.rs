@@ -104,10 +104,10 @@ impl Resident {
         let (place, slot) = (self.leaves.find_or_make(leaf_of(addr))?, slot_of(addr));
         let handle = Handle::new(place, slot);
         let leaf = self.leaves.at_mut(place)?;
-        match leaf.page(slot) {
-            Some(Page { pfn: Some(old), .. }) if page.pfn != Some(old) => self.holders.forget(old, handle),
-            Some(_) => {}
-            None => self.pages = self.pages.saturating_add(1),
+        if leaf.present & bit(slot) == 0 {
+            self.pages = self.pages.saturating_add(1);
+        } else if let Some(old) = leaf.pfn(slot).filter(|old| page.pfn != Some(*old)) {
+            self.holders.forget(old, handle);
         }
         leaf.put(slot, page);
         // What the leaf keeps is what the page is found by.
