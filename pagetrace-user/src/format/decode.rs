@@ -51,7 +51,14 @@ impl EventReader {
             self.block.ts = ts.ok_or(Corrupt("a time beyond 64 bits"))?;
         }
         self.event.ts = Nanos(self.block.ts);
-        self.event.body = self.body(opcode, bytes)?;
+        let body = self.body(opcode, bytes)?;
+        match std::mem::replace(&mut self.event.body, body) {
+            // Most events own nothing: to find that out again for each costs as much as to apply some.
+            plain @ (Body::Fault { .. } | Body::Frame { .. } | Body::Free { .. } | Body::Rss { .. }) => {
+                std::mem::forget(plain);
+            }
+            other => drop(other),
+        }
         Ok(())
     }
 

@@ -8,24 +8,23 @@
 
 use super::wire::Corrupt;
 
-/// The last `capacity` pushed numbers, each with its position: 0 for the first ever pushed.
+/// The last `CAPACITY` pushed numbers, each with its position: 0 for the first ever pushed.
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct Recent<const CAPACITY: u64> {
     entries: Vec<u64>,
-    capacity: u64,
     /// Numbers ever pushed.
     total: u64,
     /// A position: what it means is the user's.
     pub cursor: u64,
 }
 
-impl Recent {
-    pub fn new(capacity: u64) -> Recent {
-        Recent { entries: Vec::new(), capacity, total: 0, cursor: 0 }
+impl<const CAPACITY: u64> Recent<CAPACITY> {
+    pub fn new() -> Recent<CAPACITY> {
+        Recent { entries: Vec::new(), total: 0, cursor: 0 }
     }
 
     pub fn push(&mut self, pfn: u64) {
-        match self.entries.get_mut(slot(self.total, self.capacity)) {
+        match self.entries.get_mut(slot::<CAPACITY>(self.total)) {
             Some(oldest) => *oldest = pfn,
             None => self.entries.push(pfn),
         }
@@ -34,8 +33,8 @@ impl Recent {
 
     /// The number at `position`, while it is kept.
     pub fn get(&self, position: u64) -> Option<u64> {
-        let kept = position < self.total && self.total - position <= self.capacity;
-        if kept { self.entries.get(slot(position, self.capacity)).copied() } else { None }
+        let kept = position < self.total && self.total - position <= CAPACITY;
+        if kept { self.entries.get(slot::<CAPACITY>(position)).copied() } else { None }
     }
 
     /// As [`Recent::get`], for a position that a file names.
@@ -58,7 +57,7 @@ pub(super) struct Finder {
 
 impl Finder {
     /// Notes the number that was pushed to `recent` last.
-    pub fn note_newest(&mut self, recent: &Recent) {
+    pub fn note_newest<const CAPACITY: u64>(&mut self, recent: &Recent<CAPACITY>) {
         if self.slots.len() < recent.entries.len() {
             self.slots.clear();
             self.slots.resize(recent.entries.len().next_power_of_two().max(256), 0);
@@ -68,17 +67,17 @@ impl Finder {
         }
         let newest = recent.total.wrapping_sub(1);
         if let Some(pfn) = recent.get(newest) {
-            self.set(pfn, slot(newest, recent.capacity));
+            self.set(pfn, slot::<CAPACITY>(newest));
         }
     }
 
-    pub fn find(&self, recent: &Recent, pfn: u64) -> Option<u64> {
+    pub fn find<const CAPACITY: u64>(&self, recent: &Recent<CAPACITY>, pfn: u64) -> Option<u64> {
         let place = u64::from(*self.slots.get(self.hash(pfn))?);
         if recent.entries.get(usize::try_from(place).ok()?) != Some(&pfn) {
             return None;
         }
         let newest = recent.total.checked_sub(1)?;
-        let back = newest.wrapping_sub(place) % recent.capacity;
+        let back = newest.wrapping_sub(place) % CAPACITY;
         newest.checked_sub(back)
     }
 
@@ -95,7 +94,7 @@ impl Finder {
     }
 }
 
-/// Where a position lies in the ring of `capacity` entries.
-fn slot(position: u64, capacity: u64) -> usize {
-    usize::try_from(position % capacity.max(1)).unwrap_or(usize::MAX)
+/// Where a position lies in the ring of `CAPACITY` entries: known to the compiler, which then needs no division.
+fn slot<const CAPACITY: u64>(position: u64) -> usize {
+    usize::try_from(position % CAPACITY).unwrap_or(usize::MAX)
 }

@@ -223,14 +223,14 @@ impl Block {
 #[derive(Debug)]
 pub(super) struct Tables {
     /// Frames that became resident; the cursor is the one most likely given back next.
-    pub frames: Recent,
+    pub frames: Recent<FRAMES_KEPT>,
     /// Frames that were given back; the cursor is after the one most likely handed out next.
-    pub freed: Recent,
+    pub freed: Recent<FREED_KEPT>,
 }
 
 impl Tables {
     pub fn new() -> Tables {
-        Tables { frames: Recent::new(FRAMES_KEPT), freed: Recent::new(FREED_KEPT) }
+        Tables { frames: Recent::new(), freed: Recent::new() }
     }
 
     pub fn push_freed(&mut self, pfn: u64) {

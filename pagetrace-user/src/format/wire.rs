@@ -95,18 +95,23 @@ impl<'a> In<'a> {
         Ok(taken)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn varint(&mut self) -> Result<u64, Corrupt> {
-        // Most numbers are differences of neighbours: one byte.
-        match self.rest.split_first() {
-            Some((&byte, rest)) if byte < 0x80 => {
+        // Most numbers are differences of neighbours: one byte, or two for most times.
+        match *self.rest {
+            [byte, ref rest @ ..] if byte < 0x80 => {
                 self.rest = rest;
                 Ok(u64::from(byte))
+            }
+            [low, high, ref rest @ ..] if high < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
             }
             _ => self.long_varint(),
         }
     }
 
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, Corrupt> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {

@@ -105,12 +105,15 @@ impl State {
         }
     }
 
-    /// A frame whose place was not known has one, or is gone.
-    fn placed(&mut self, pfn: Pfn) {
+    /// A frame whose place was not known has one, or is gone; who made it, and when.
+    pub(super) fn placed(&mut self, pfn: Pfn) -> Option<(MakerId, Nanos)> {
         // Most programs have none: not even the hash is wanted then.
-        if !self.unplaced.is_empty() {
-            self.unplaced.remove(&pfn.0);
-        }
+        if self.unplaced.is_empty() { None } else { self.unplaced.remove(&pfn.0) }
+    }
+
+    /// The page at an address whose frame another task freed, if that may have moved it.
+    pub(super) fn moved_from(&mut self, addr: u64) -> Option<Page> {
+        if self.moved.is_empty() { None } else { self.moved.remove(&addr) }
     }
 
     pub(super) fn free(&mut self, ts: Nanos, pfn: Pfn, order: u8, by_other: bool) {

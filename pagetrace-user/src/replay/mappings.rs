@@ -73,6 +73,8 @@ impl Mapping {
 pub struct Mappings {
     by_start: BTreeMap<u64, Mapping>,
     joined: usize,
+    /// A range that is mapped as a whole, empty where none is known: most pages come where the one before came.
+    mapped: Range,
 }
 
 impl Mappings {
@@ -136,6 +138,7 @@ impl Mappings {
         if range.is_empty() {
             return Vec::new();
         }
+        self.mapped = Range::default();
         let starts: Vec<u64> =
             self.meeting(range).filter(|mapping| !keep(mapping)).map(|mapping| mapping.range.start).collect();
         let mut gone = Vec::with_capacity(starts.len());
@@ -191,7 +194,11 @@ impl Mappings {
 
     /// A page at `addr` came to be, below a stack: the stack has grown down to it. False when no stack is next.
     pub fn grow_down(&mut self, addr: u64) -> bool {
-        if self.at(addr).is_some() {
+        if self.mapped.contains(addr) {
+            return true;
+        }
+        if let Some(mapping) = self.at(addr) {
+            self.mapped = mapping.range;
             return true;
         }
         let Some((&start, stack)) = self.by_start.range(addr..).next() else { return false };

@@ -246,7 +246,8 @@ impl State {
 
     /// Closes the reading whose rows ended with the event before this one.
     fn close_reading_before(&mut self, event: &Event) {
-        if !matches!(event.body, Body::MapFile { .. } | Body::BaselineMap { .. } | Body::BaselinePages { .. })
+        if self.reading.is_some()
+            && !matches!(event.body, Body::MapFile { .. } | Body::BaselineMap { .. } | Body::BaselinePages { .. })
             && let Some(open) = self.reading.take()
         {
             self.close_reading(open);

@@ -138,7 +138,7 @@ impl State {
             let pfn = first.map(|pfn| Pfn(pfn.0.saturating_add(index)));
             let known =
                 open.as_ref().and_then(|open| open.before.get(addr)).filter(|old| pfn.is_none() || old.pfn == pfn);
-            let page = match (known, pfn.and_then(|pfn| self.unplaced.remove(&pfn.0))) {
+            let page = match (known, pfn.and_then(|pfn| self.placed(pfn))) {
                 (Some(old), _) => Page { file, ..old },
                 (None, Some((maker, since))) => {
                     let is_new = open.as_ref().is_some_and(|open| open.before.get(addr).is_none());
@@ -148,15 +148,16 @@ impl State {
                     }
                     Page { pfn, file, maker, stack: None, since }
                 }
-                (None, None) => match open.as_ref().and_then(|open| open.before.get(addr)).or(self.moved.remove(&addr))
-                {
-                    // The page moved to another frame: into a huge one, or by migration.
-                    Some(old) if old.file == file => Page { pfn, ..old },
-                    _ => {
-                        let (maker, since) = self.found(ts, file, open.as_ref().map(|open| open.why));
-                        Page { pfn, file, maker, stack: None, since }
+                (None, None) => {
+                    match open.as_ref().and_then(|open| open.before.get(addr)).or(self.moved_from(addr)) {
+                        // The page moved to another frame: into a huge one, or by migration.
+                        Some(old) if old.file == file => Page { pfn, ..old },
+                        _ => {
+                            let (maker, since) = self.found(ts, file, open.as_ref().map(|open| open.why));
+                            Page { pfn, file, maker, stack: None, since }
+                        }
                     }
-                },
+                }
             };
             if !self.resident.insert(addr, page) {
                 note(&mut self.anomalies, Oddity::SetFull, ts, addr);

@@ -1,18 +1,19 @@
 //! The set of resident pages: by address, and by frame.
 //!
 //! *Units.* One entry is one base page. A range that cuts a page means the whole page.
-//! *Invariants.* `by_pfn` names, for a frame, the one address that was last said to hold it; a page leaves the set
+//! *Invariants.* `holders` has, for a frame, the one page that was last said to hold it; a page leaves the set
 //! together with its entry there. At most [`MAX_PAGES`] pages are held; what comes beyond is refused, not stored.
-//! *Cost.* Pages stand in leaves of 64: about 44 bytes a page when dense, 1.6 KiB when alone.
+//! *Cost.* Pages stand in leaves of 64: about 34 bytes a page when dense, 1.6 KiB when alone.
 
+mod holders;
 mod leaf;
+mod leaves;
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
-
-use leaf::{LEAF_PAGES, Leaf, bit};
+use holders::Holders;
+use leaf::{LEAF_PAGES, bit, slots};
+use leaves::{Handle, Leaves};
 
 use crate::event::StackId;
 use crate::units::{Nanos, PAGE_BYTES, Pages, Pfn, Range};
@@ -60,8 +61,8 @@ impl Split {
 /// The resident pages of one address space.
 #[derive(Clone, Default)]
 pub struct Resident {
-    leaves: BTreeMap<u64, Box<Leaf>>,
-    by_pfn: HashMap<u64, u64>,
+    leaves: Leaves,
+    holders: Holders,
     pages: u64,
 }
 
@@ -81,13 +82,13 @@ impl Resident {
     /// The page at `addr`.
     #[must_use]
     pub fn get(&self, addr: u64) -> Option<Page> {
-        self.leaves.get(&leaf_of(addr))?.page(slot_of(addr))
+        self.leaves.get(leaf_of(addr))?.page(slot_of(addr))
     }
 
     /// The address that holds `pfn`.
     #[must_use]
     pub fn holder(&self, pfn: Pfn) -> Option<u64> {
-        self.by_pfn.get(&pfn.0).copied()
+        self.addr_of(self.holders.find(&self.leaves, pfn)?)
     }
 
     /// `page` is what `addr` holds from here on. False when the set is full.
@@ -97,68 +98,60 @@ impl Resident {
 
     /// The same; gives the other address that held the frame until now, whose page stays. `None` when the set is full.
     pub fn put(&mut self, addr: u64, page: Page) -> Option<Option<u64>> {
-        let (leaf, slot) = (leaf_of(addr), slot_of(addr));
-        let addr = page_start(addr);
-        let is_full = self.pages >= MAX_PAGES;
-        if is_full && self.get(addr).is_none() {
+        if self.pages >= MAX_PAGES && self.get(addr).is_none() {
             return None;
         }
-        let leaf = self.leaves.entry(leaf).or_insert_with(Leaf::new);
-        let old = leaf.page(slot);
-        leaf.put(slot, page);
-        match old {
-            Some(old) if old.pfn != page.pfn => forget(&mut self.by_pfn, old, addr),
-            Some(_) => {}
-            None => self.pages = self.pages.saturating_add(1),
+        let (place, slot) = (self.leaves.find_or_make(leaf_of(addr))?, slot_of(addr));
+        let handle = Handle::new(place, slot);
+        let leaf = self.leaves.at_mut(place)?;
+        if leaf.present & bit(slot) == 0 {
+            self.pages = self.pages.saturating_add(1);
+        } else if let Some(old) = leaf.pfn(slot).filter(|old| page.pfn != Some(*old)) {
+            self.holders.forget(old, handle);
         }
-        Some(page.pfn.and_then(|pfn| self.by_pfn.insert(pfn.0, addr)).filter(|holder| *holder != addr))
+        leaf.put(slot, page);
+        // What the leaf keeps is what the page is found by.
+        let held = leaf.pfn(slot).and_then(|pfn| self.holders.set(&self.leaves, pfn, handle));
+        Some(held.and_then(|holder| self.addr_of(holder)))
     }
 
     /// Removes the page that holds `pfn`, where there is one, and says which.
     pub fn free(&mut self, pfn: Pfn) -> Option<(u64, Page)> {
-        let addr = self.by_pfn.remove(&pfn.0)?;
-        let page = self.take_page(addr)?;
+        let handle = self.holders.take(&self.leaves, pfn)?;
+        let (place, slot) = (handle.place(), handle.slot());
+        let leaf = self.leaves.at_mut(place)?;
+        let page = leaf.page(slot)?;
+        leaf.present &= !bit(slot);
+        let addr = address(leaf.number, slot);
+        if leaf.present == 0 {
+            self.leaves.remove(place);
+        }
+        self.pages = self.pages.saturating_sub(1);
         Some((addr, page))
     }
 
     /// Removes the page at `addr`, whose frame is another's by now.
     pub fn displace(&mut self, addr: u64) {
-        self.take_page(addr);
-    }
-
-    /// Takes one page out, without a look at frames.
-    fn take_page(&mut self, addr: u64) -> Option<Page> {
-        let (index, slot) = (leaf_of(addr), slot_of(addr));
-        let leaf = self.leaves.get_mut(&index)?;
-        let page = leaf.page(slot)?;
-        leaf.present &= !bit(slot);
-        if leaf.present == 0 {
-            self.leaves.remove(&index);
-        }
-        self.pages = self.pages.saturating_sub(1);
-        Some(page)
+        self.remove(Range::of(addr, 1), |_, _| false);
     }
 
     /// Removes the pages in `range`, but for those that `keep` wants; how many went.
     pub fn remove(&mut self, range: Range, mut keep: impl FnMut(u64, Page) -> bool) -> Pages {
         let mut gone = 0_u64;
-        for index in self.leaves_in(range) {
-            let Some(leaf) = self.leaves.get_mut(&index) else { continue };
-            let mut left = leaf.present & mask(index, range);
-            while left != 0 {
-                let slot = left.trailing_zeros();
-                left &= left.wrapping_sub(1);
-                let addr = address(index, slot);
-                let Some(page) = leaf.page(slot) else { continue };
-                if keep(addr, page) {
-                    continue;
-                }
+        let Some((first, last)) = span(range) else { return Pages(0) };
+        for place in self.leaves.places(first, last) {
+            let Some(leaf) = self.leaves.at_mut(place) else { continue };
+            let index = leaf.number;
+            for slot in slots(leaf.present & mask(index, range)) {
+                let Some(page) = leaf.page(slot).filter(|page| !keep(address(index, slot), *page)) else { continue };
                 leaf.present &= !bit(slot);
                 gone = gone.saturating_add(1);
-                forget(&mut self.by_pfn, page, addr);
+                if let Some(pfn) = page.pfn {
+                    self.holders.forget(pfn, Handle::new(place, slot));
+                }
             }
             if leaf.present == 0 {
-                self.leaves.remove(&index);
+                self.leaves.remove(place);
             }
         }
         self.pages = self.pages.saturating_sub(gone);
@@ -169,8 +162,11 @@ impl Resident {
     pub fn take(&mut self, range: Range) -> Resident {
         let mut taken = Resident::default();
         self.remove(range, |addr, page| {
-            taken.leaves.entry(leaf_of(addr)).or_insert_with(Leaf::new).put(slot_of(addr), page);
-            taken.pages = taken.pages.saturating_add(1);
+            let place = taken.leaves.find_or_make(leaf_of(addr));
+            if let Some(leaf) = place.and_then(|place| taken.leaves.at_mut(place)) {
+                leaf.put(slot_of(addr), page);
+                taken.pages = taken.pages.saturating_add(1);
+            }
             false
         });
         taken
@@ -185,7 +181,7 @@ impl Resident {
     /// How many pages of `range` are in this set and not in `other`.
     #[must_use]
     pub fn count_without(&self, other: &Resident, range: Range) -> Split {
-        self.count_unless(range, |leaf| other.leaves.get(&leaf).map_or(0, |leaf| leaf.present))
+        self.count_unless(range, |leaf| other.leaves.get(leaf).map_or(0, |leaf| leaf.present))
     }
 
     /// How many pages of `range` are in this set and not in `other`.
@@ -196,8 +192,8 @@ impl Resident {
 
     /// Every page, by rising address.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Page)> + '_ {
-        self.leaves.iter().flat_map(|(&index, leaf)| {
-            (0..LEAF_PAGES as u32).filter_map(move |slot| leaf.page(slot).map(|page| (address(index, slot), page)))
+        self.leaves.iter().flat_map(|leaf| {
+            slots(leaf.present).filter_map(|slot| leaf.page(slot).map(|page| (address(leaf.number, slot), page)))
         })
     }
 
@@ -206,11 +202,9 @@ impl Resident {
     pub fn runs(&self, range: Range) -> Vec<Range> {
         let mut runs: Vec<Range> = Vec::new();
         let Some((first, last)) = span(range) else { return runs };
-        for (&index, leaf) in self.leaves.range(first..=last) {
-            let mut left = leaf.present & mask(index, range);
-            while left != 0 {
-                let page = Range::of(address(index, left.trailing_zeros()), PAGE_BYTES);
-                left &= left.wrapping_sub(1);
+        for leaf in self.leaves.range(first, last) {
+            for slot in slots(leaf.present & mask(leaf.number, range)) {
+                let page = Range::of(address(leaf.number, slot), PAGE_BYTES);
                 match runs.last_mut() {
                     Some(run) if run.end == page.start => run.end = page.end,
                     _ => runs.push(page),
@@ -222,40 +216,28 @@ impl Resident {
 
     /// How many pages each stretch of [`STRETCH_BYTES`] holds, by rising address; only those that hold any.
     pub fn stretches(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.leaves.iter().map(|(&index, leaf)| (address(index, 0), u64::from(leaf.present.count_ones())))
+        self.leaves.iter().map(|leaf| (address(leaf.number, 0), u64::from(leaf.present.count_ones())))
     }
 
     /// Which addresses are resident, without anything else.
     #[must_use]
     pub fn outline(&self) -> Outline {
-        Outline { leaves: self.leaves.iter().map(|(&index, leaf)| (index, leaf.present)).collect() }
+        Outline { leaves: self.leaves.iter().map(|leaf| (leaf.number, leaf.present)).collect() }
     }
 
     fn count_unless(&self, range: Range, without: impl Fn(u64) -> u64) -> Split {
         let mut split = Split::default();
         let Some((first, last)) = span(range) else { return split };
-        for (&index, leaf) in self.leaves.range(first..=last) {
-            let present = leaf.present & mask(index, range) & !without(index);
+        for leaf in self.leaves.range(first, last) {
+            let present = leaf.present & mask(leaf.number, range) & !without(leaf.number);
             split.file = split.file.saturating_add(u64::from((present & leaf.file).count_ones()));
             split.anon = split.anon.saturating_add(u64::from((present & !leaf.file).count_ones()));
         }
         split
     }
 
-    fn leaves_in(&self, range: Range) -> Vec<u64> {
-        span(range)
-            .map(|(first, last)| self.leaves.range(first..=last).map(|(&index, _)| index).collect())
-            .unwrap_or_default()
-    }
-}
-
-/// A page is no longer at `addr`: its frame is not found there any more.
-fn forget(by_pfn: &mut HashMap<u64, u64>, page: Page, addr: u64) {
-    if let Some(pfn) = page.pfn
-        && let Entry::Occupied(holder) = by_pfn.entry(pfn.0)
-        && *holder.get() == addr
-    {
-        holder.remove();
+    fn addr_of(&self, page: Handle) -> Option<u64> {
+        self.leaves.at(page.place()).map(|leaf| address(leaf.number, page.slot()))
     }
 }
 
@@ -276,7 +258,7 @@ impl Outline {
     #[must_use]
     pub fn count_without(&self, now: &Resident, range: Range) -> u64 {
         let Some((first, last)) = span(range) else { return 0 };
-        let still = |index: &u64| now.leaves.get(index).map_or(0, |leaf| leaf.present);
+        let still = |index: &u64| now.leaves.get(*index).map_or(0, |leaf| leaf.present);
         self.leaves
             .range(first..=last)
             .map(|(index, present)| u64::from((present & mask(*index, range) & !still(index)).count_ones()))
@@ -290,10 +272,6 @@ fn leaf_of(addr: u64) -> u64 {
 
 fn slot_of(addr: u64) -> u32 {
     (addr % LEAF_BYTES / PAGE_BYTES) as u32
-}
-
-fn page_start(addr: u64) -> u64 {
-    addr & !(PAGE_BYTES - 1)
 }
 
 fn address(leaf: u64, slot: u32) -> u64 {

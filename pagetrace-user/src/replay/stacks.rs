@@ -62,6 +62,8 @@ pub struct Stacks {
     names: HashMap<Place, Vec<Function>>,
     build_ids: BTreeMap<FileId, Vec<u8>>,
     threads: HashMap<Tid, Thread>,
+    /// The thread that was asked for last, and the stack of its last fault: most pages come to the thread of the one before.
+    asked: Option<(Tid, Option<StackId>)>,
     faults: Told,
     calls: Told,
     objects: Told,
@@ -78,13 +80,22 @@ pub struct Stacks {
 
 impl Stacks {
     /// The next event of the trace.
+    #[inline]
     pub(super) fn apply(&mut self, event: &Event) {
+        match &event.body {
+            // Most events, and none of them tells of a stack.
+            Body::Frame { .. } | Body::Free { .. } | Body::Rss { .. } => {}
+            Body::Fault { .. } if event.actor.is_none() => self.faults.events = self.faults.events.saturating_add(1),
+            _ => self.apply_rest(event),
+        }
+    }
+
+    fn apply_rest(&mut self, event: &Event) {
         match &event.body {
             Body::Heap(run) => self.run(event.ts, event.tid, run),
             Body::Object(Object { act: ObjectAct::Alloc, .. }) => {
                 self.objects.events = self.objects.events.saturating_add(1);
             }
-            Body::Fault { .. } if event.actor.is_none() => self.faults.events = self.faults.events.saturating_add(1),
             Body::Map { range, .. } | Body::Remap { new: range, .. } => self.called(event, Some(*range), None),
             Body::Brk { old, new } => self.called(event, Some(Range { start: *old, end: *new }), None),
             Body::Advise { range, advice, .. } => {
@@ -112,6 +123,7 @@ impl Stacks {
             // Another program: what was mapped is gone.
             Body::Exec { .. } | Body::MmGone => {
                 self.threads.clear();
+                self.asked = None;
                 (self.mapped, self.given_back) = (RangeMap::new(), RangeMap::new());
                 if !matches!(event.body, Body::MmGone) {
                     // What the heap of the program that ended had in use at last stays told.
@@ -162,6 +174,7 @@ impl Stacks {
         match of {
             StackOf::Fault => {
                 thread.fault = Some(id);
+                self.asked = None;
                 self.faults.stacks = self.faults.stacks.saturating_add(1);
                 let count = self.by_fault.entry(id).or_default();
                 *count = count.saturating_add(1);
@@ -186,8 +199,13 @@ impl Stacks {
     }
 
     /// The stack of the last fault of a thread that has one.
-    pub(super) fn of_fault(&self, tid: Tid) -> Option<StackId> {
-        self.threads.get(&tid)?.fault
+    pub(super) fn of_fault(&mut self, tid: Tid) -> Option<StackId> {
+        if let Some((_, stack)) = self.asked.filter(|(asked, _)| *asked == tid) {
+            return stack;
+        }
+        let stack = self.threads.get(&tid).and_then(|thread| thread.fault);
+        self.asked = Some((tid, stack));
+        stack
     }
 
     /// Whether the trace has any.

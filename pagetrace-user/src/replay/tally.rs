@@ -38,8 +38,8 @@ pub struct Tally {
     pub events: u64,
     pub first: Option<Nanos>,
     pub last: Nanos,
-    /// User faults and kernel faults, by what they wanted.
-    pub faults: BTreeMap<(Access, bool), u64>,
+    /// User faults and kernel faults, by what they wanted: see [`Tally::faults`].
+    pub(super) faults: [[u64; 2]; Access::ALL.len()],
     /// Frames that became resident, as base pages.
     pub frames: Pages,
     /// Of those, frames whose address no event tells.
@@ -58,6 +58,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// How many faults of each kind there were, if any: what they wanted, whether the kernel ran, and the number.
+    pub fn faults(&self) -> impl Iterator<Item = (Access, bool, u64)> {
+        let each = Access::ALL.iter().zip(self.faults);
+        each.flat_map(|(access, [user, in_kernel])| [(*access, false, user), (*access, true, in_kernel)])
+            .filter(|(_, _, count)| *count > 0)
+    }
+
     pub(super) fn add(&mut self, event: &Event) {
         self.events = self.events.saturating_add(1);
         self.first.get_or_insert(event.ts);
@@ -72,7 +79,12 @@ impl Tally {
                 self.advice.entry(*advice).or_default().add(range.bytes());
             }
             Body::Failed { call, errno, .. } => count(self.failed.entry((*call, *errno)).or_default(), 1),
-            Body::Fault { access, kernel, .. } => count(self.faults.entry((*access, *kernel)).or_default(), 1),
+            Body::Fault { access, kernel, .. } => {
+                if let Some(kinds) = self.faults.get_mut(usize::from(access.code())) {
+                    let [user, in_kernel] = kinds;
+                    count(if *kernel { in_kernel } else { user }, 1);
+                }
+            }
             Body::Frame { addr, order, .. } => {
                 count(&mut self.frames.0, base_pages(*order));
                 if addr.is_none() {

@@ -87,8 +87,8 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         threads_not_listed: own.len().saturating_sub(top) as u64,
         ranges: moved.iter().take(top).map(|moved| range_line(moved)).collect(),
         ranges_not_listed: moved.len().saturating_sub(top) as u64,
-        faults: (tally.faults.iter())
-            .map(|(&(access, kernel), &count)| FaultLine { access: access.word(), kernel, count })
+        faults: (tally.faults())
+            .map(|(access, kernel, count)| FaultLine { access: access.word(), kernel, count })
             .collect(),
         frames_bytes: tally.frames.bytes().0,
         frames_without_address_bytes: tally.frames_without_address.bytes().0,

@@ -7,6 +7,7 @@
 
 mod labels;
 mod text;
+mod weights;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -15,13 +16,14 @@ use serde::Serialize;
 
 use crate::event::{Body, Event, Header, StackId};
 use crate::format::{Outcome, Trace};
+use crate::replay::State;
 use crate::replay::resident::{MakerId, Page};
-use crate::replay::{Estimate, State};
-use crate::units::{Nanos, PAGE_BYTES};
+use crate::units::Nanos;
 
 pub use labels::Frame;
 use labels::Labels;
 pub(crate) use text::write_frames;
+use weights::{Weights, toucher, weights_of, weights_of_heap, weights_of_objects};
 
 /// The frames of one stack, the outermost first.
 #[must_use]
@@ -184,9 +186,6 @@ impl Toucher {
     }
 }
 
-/// What stands behind how much; names come later in a trace than what they name.
-type Weights = HashMap<Vec<Part>, u64>;
-
 /// Folds all of a trace, and weighs what there is so long after its first event; else at the end, or just before the
 /// process's.
 ///
@@ -258,55 +257,13 @@ impl Weighing {
     }
 }
 
-fn weights_of_objects(header: &Header, state: &State) -> Weights {
-    let mut sums: HashMap<Option<StackId>, Estimate> = HashMap::new();
-    for (_, live) in state.objects().live() {
-        sums.entry(live.stack).or_default().add(live.bytes, header.object_period_bytes.unwrap_or(0));
-    }
-    let part = |stack: Option<StackId>| vec![stack.map_or(Part::Word(Word::NoStack), Part::Stack)];
-    sums.into_iter().map(|(stack, sum)| (part(stack), sum.bytes.round() as u64)).collect()
-}
-
-fn weights_of_heap(state: &State) -> Weights {
-    let mut weights = Weights::new();
-    let mut known = 0_u64;
-    let handed_out = state.stacks().handed_out();
-    for (range, stack) in handed_out.filter_map(|(range, given)| Some((range, given.stack?))) {
-        let weight = weights.entry(vec![Part::Stack(stack)]).or_default();
-        *weight = weight.saturating_add(range.bytes().0);
-        known = known.saturating_add(range.bytes().0);
-    }
-    let rest = state.heap().in_use().0.saturating_sub(known);
-    if rest > 0 {
-        weights.insert(vec![Part::Word(Word::NoStack)], rest);
-    }
-    weights
-}
-
-fn weights_of(state: &State, of: Of) -> Weights {
-    let mut weights = Weights::new();
-    if of == Of::Faults {
-        for (stack, count) in state.stacks().by_fault() {
-            weights.insert(vec![Part::Stack(stack)], count);
-        }
-    } else {
-        for (addr, page) in state.resident().iter() {
-            if let Some(parts) = parts_of(state, of, addr, page) {
-                let weight = weights.entry(parts).or_default();
-                *weight = weight.saturating_add(PAGE_BYTES);
-            }
-        }
-    }
-    weights
-}
-
 impl Profile {
     fn new(state: &State, of: Of, weights: Weights) -> Profile {
         let mut labels = Labels::new(state);
         // Two stacks may have the same names: one line of a loop's, for instance.
         let mut samples: BTreeMap<Vec<usize>, u64> = BTreeMap::new();
         for (parts, weight) in weights {
-            let frames = parts.iter().flat_map(|part| labels.frames_of(*part)).collect();
+            let frames = parts.into_iter().flatten().flat_map(|part| labels.frames_of(part)).collect();
             let sum = samples.entry(frames).or_default();
             *sum = sum.saturating_add(weight);
         }
@@ -361,35 +318,5 @@ impl Profile {
     pub fn json(&self) -> String {
         // SANITY: numbers, texts and lists of them always serialize.
         serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
-/// What a resident page's stack is made of; `None`: it does not count.
-fn parts_of(state: &State, of: Of, addr: u64, page: Page) -> Option<Vec<Part>> {
-    let stacks = state.stacks();
-    let mapper = || stacks.mapper(addr).map_or(Part::Word(Word::BeforeTheRecording), Part::Stack);
-    Some(match of {
-        Of::Resident | Of::Faults | Of::Objects | Of::Heap => vec![toucher(state, page)],
-        Of::Mapped => vec![mapper()],
-        Of::Both => vec![mapper(), Part::TouchedBy, toucher(state, page)],
-        Of::Returned => {
-            let given = stacks.given_back(addr).filter(|given| given.at < page.since)?;
-            let giver = given.stack.map_or(Part::Word(Word::NoStack), Part::Stack);
-            vec![giver, Part::BroughtBackBy, toucher(state, page)]
-        }
-    })
-}
-
-/// Who made a page resident.
-fn toucher(state: &State, page: Page) -> Part {
-    if let Some(stack) = page.stack {
-        return Part::Stack(stack);
-    }
-    let maker = state.makers().all().get(page.maker.0 as usize);
-    match maker {
-        Some(maker) if maker.task.actor.is_some() => Part::Other(page.maker),
-        _ if page.maker == MakerId(0) && page.file => Part::Word(Word::PagesOfFiles),
-        _ if page.maker == MakerId(0) => Part::Word(Word::BeforeTheRecording),
-        _ => Part::Word(Word::NoStack),
     }
 }
