@@ -7,6 +7,8 @@ pub mod units;
 
 pub mod ranges;
 
+pub mod picture;
+
 pub mod event;
 
 pub mod failure;

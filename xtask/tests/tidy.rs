@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const EDGES: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("ranges", &["units"]),
+    ("picture", &[]),
     ("event", &["units"]),
     ("failure", &[]),
     ("options", &["units"]),
@@ -35,8 +36,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("scav", &["units", "event", "format", "replay", "stacks", "report"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
-    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"]),
-    ("html", &["units", "event", "format", "replay", "stacks", "leaks", "report"]),
+    (
+        "export",
+        &["units", "picture", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"],
+    ),
+    ("html", &["units", "picture", "event", "format", "replay", "stacks", "leaks", "report"]),
     ("top", &["units", "event", "failure", "format", "input", "replay", "report", "rss", "html"]),
     ("doctor", &["units", "event", "failure", "options", "symbols", "host", "names", "live"]),
     (

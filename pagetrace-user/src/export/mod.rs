@@ -35,6 +35,7 @@ use crate::dump::{self, Filter};
 use crate::event::{Body, HeapAct};
 use crate::format::go::GoWriter;
 use crate::format::{Outcome, Trace};
+use crate::picture::shown;
 use crate::stacks::{Of, Profile, weigh};
 
 /// The forms there are.
@@ -204,8 +205,9 @@ fn flame(profile: &Profile, out: &mut impl Write) -> Result<(), Stopped> {
     options.title = profile.title.to_owned();
     options.count_name = profile.unit.to_owned();
     options.deterministic = true;
-    let folded = profile.folded();
-    flamegraph::from_lines(&mut options, folded.lines(), out).map_err(|error| Stopped::Write(io::Error::other(error)))
+    // In XML some letters may not stand at all, not even as escapes of its own.
+    let folded: Vec<String> = profile.folded().lines().map(shown).collect();
+    flamegraph::from_lines(&mut options, folded.iter().map(String::as_str), out).map_err(|error| Stopped::Write(io::Error::other(error)))
 }
 
 fn go(trace: &mut impl Trace, out: &mut impl Write) -> Result<Exported, Stopped> {

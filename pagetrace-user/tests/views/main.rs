@@ -4,6 +4,7 @@
 #[path = "../shared/any_event.rs"]
 mod any_event;
 mod arenas;
+mod browser;
 mod clients;
 mod fixture;
 mod frag;
