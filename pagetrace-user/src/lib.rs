@@ -25,6 +25,7 @@ pub mod live;
 
 pub mod diff;
 pub mod frag;
+pub mod heat;
 pub mod leaks;
 pub mod replay;
 pub mod stacks;

@@ -40,15 +40,16 @@ const EDGES: &[(&str, &[&str])] = &[
         "export",
         &["units", "picture", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"],
     ),
-    ("html", &["units", "picture", "event", "format", "replay", "stacks", "leaks", "report"]),
+    ("heat", &["units", "picture", "event", "format", "replay", "report"]),
+    ("html", &["units", "picture", "event", "format", "replay", "stacks", "leaks", "report", "heat"]),
     ("top", &["units", "event", "failure", "format", "input", "replay", "report", "rss", "html"]),
     ("doctor", &["units", "event", "failure", "options", "symbols", "host", "names", "live"]),
     (
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "diff", "leaks", "frag", "report", "rss", "scav", "dump", "check", "export", "html", "top",
-            "doctor", "naming",
+            "stacks", "diff", "leaks", "frag", "report", "rss", "scav", "dump", "check", "export", "picture", "heat",
+            "html", "top", "doctor", "naming",
         ],
     ),
 ];

@@ -11,7 +11,7 @@
 //! `>` or `&` stands. Letters that are not seen, or turn the direction of others, become escapes.
 //!
 //! *Bounds.* One pass over the events. Beside the state, the timeline keeps at most [`timeline::MOST_BUCKETS`] buckets and
-//! the map of addresses [`heat::MOST_ROWS`] rows of [`heat::MOST_COLUMNS`]; both halve their resolution as the trace grows.
+//! the map of addresses is one of [`crate::heat`]; both halve their resolution as the trace grows.
 
 mod arenas;
 pub mod flame;

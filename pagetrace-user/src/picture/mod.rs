@@ -1,4 +1,40 @@
-//! What pictures and pages have in common: text of the traced machine that is safe to look at.
+//! Pictures: their forms, and text of the traced machine that is safe to look at.
+
+mod png;
+
+use std::path::Path;
+
+pub use png::{PictureError, png};
+
+/// What a picture is written as, which its name's extension says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Svg,
+    Png,
+}
+
+impl Form {
+    /// Every form with its extension.
+    pub const ALL: [(&str, Form); 2] = [("svg", Form::Svg), ("png", Form::Png)];
+
+    /// The form of a file of this name; `None` where no form has its extension.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Form> {
+        let extension = path.extension()?;
+        Form::ALL.iter().find(|(known, _)| extension == *known).map(|(_, form)| *form)
+    }
+
+    /// A drawing in this form.
+    ///
+    /// # Errors
+    /// When the drawing is no SVG, or has no size.
+    pub fn written(self, svg: String) -> Result<Vec<u8>, PictureError> {
+        match self {
+            Form::Svg => Ok(svg.into_bytes()),
+            Form::Png => png(&svg),
+        }
+    }
+}
 
 /// Letters that are not seen, turn the direction of others, or may not stand in XML.
 const HIDDEN: [std::ops::RangeInclusive<char>; 10] = [

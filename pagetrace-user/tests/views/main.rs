@@ -8,6 +8,7 @@ mod browser;
 mod clients;
 mod fixture;
 mod frag;
+mod heat;
 mod leaks;
 mod page;
 mod program;

@@ -5,7 +5,7 @@ use pagetrace_user::stacks::Of;
 
 use super::{exported, exported_file};
 use crate::browser::browsed;
-use crate::{page, stacked};
+use crate::{heat, page, stacked};
 
 /// What a reader of a flame graph does with it: looks at a frame, zooms into it and out again, and searches. Each step
 /// leaves what is seen then as an attribute of the document.
@@ -49,6 +49,19 @@ fn a_browser_zooms_and_searches_a_flame_graph() {
         ("found", "Matched: 60.0%"),
     ] {
         assert!(dom.contains(&format!("data-{step}=\"{seen}\"")), "{step}: {}", dom.get(..1000).unwrap());
+    }
+}
+
+#[test]
+fn a_browser_sees_in_the_picture_what_is_in_the_flame_graph() {
+    let [svg, png] = [Form::Flame, Form::FlamePng].map(|form| exported(&stacked::trace(), form, Of::Resident).0);
+    let svg = std::str::from_utf8(&svg).unwrap();
+    let (seen, frames) = (heat::compared(svg, &png), svg.matches("fg:w=").count());
+    assert!(frames > 5, "{frames}");
+    for (name, value) in
+        [("size", "2400x300 of 1200x150"), ("cells", &frames.to_string()), ("other", "[]"), ("errors", "0")]
+    {
+        assert!(seen.contains(&format!("data-{name}=\"{value}\"")), "{name}: {seen}");
     }
 }
 
