@@ -1,7 +1,8 @@
 //! A map that grows with its trace.
 //!
 //! *Bounds.* [`MOST_COLUMNS`] and [`MOST_ROWS`]: when there are more moments, every second one goes; when there are more
-//! stretches, each becomes twice as long. Between moments pages may come and go unseen.
+//! stretches, each becomes twice as long. Between moments pages may come and go unseen. As many rows again may be empty
+//! ones between others of one mapping.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,8 @@ use crate::units::{Bytes, Nanos, Pages, Range};
 
 pub const MOST_COLUMNS: usize = 160;
 pub const MOST_ROWS: usize = 2048;
+/// Empty rows within a mapping that do not part it.
+const MOST_GAP: u64 = 64;
 /// The time between two moments at first.
 const FIRST_WIDTH_NS: u64 = 1_000;
 
@@ -272,17 +275,26 @@ impl Growing {
     fn drawn(self, labels: &[(Range, String)]) -> Map {
         let mut blocks: Vec<Block> = Vec::new();
         let used = self.columns.iter().flat_map(|column| &column.cells).filter(|(_, cell)| **cell != Cell::default());
+        let (mut last, mut room) = (None, MOST_ROWS as u64);
         for stretch in used.map(|(stretch, _)| *stretch).collect::<BTreeSet<u64>>() {
             let here = self.stretch_of(stretch);
-            let label = label_of(labels, here);
-            let cells = self.columns.iter().map(|column| column.cells.get(&stretch).copied().unwrap_or_default());
+            let named = label_of(labels, here);
+            let label = named.map(|(_, label)| label.clone()).unwrap_or_default();
+            let cells: Vec<Cell> =
+                self.columns.iter().map(|column| column.cells.get(&stretch).copied().unwrap_or_default()).collect();
+            let gap = blocks.last().map_or(0, |block| here.start.saturating_sub(block.range.end) / self.stretch);
+            // Within one mapping, what nobody touched is part of the picture.
+            let is_within = named.is_some() && named == last && gap <= MOST_GAP.min(room);
             match blocks.last_mut() {
-                Some(block) if block.range.end == here.start && block.label == label => {
+                Some(block) if block.label == label && (gap == 0 || is_within) => {
+                    room = room.saturating_sub(gap);
+                    block.rows.extend((0..gap).map(|_| vec![Cell::default(); cells.len()]));
                     block.range.end = here.end;
-                    block.rows.push(cells.collect());
+                    block.rows.push(cells);
                 }
-                _ => blocks.push(Block { range: here, label, rows: vec![cells.collect()] }),
+                _ => blocks.push(Block { range: here, label, rows: vec![cells] }),
             }
+            last = named;
         }
         let from = self.from.unwrap_or_default();
         let to = self.to.since(from);
@@ -297,13 +309,14 @@ impl Growing {
     }
 }
 
-/// The name of the range that has the most of these addresses.
-fn label_of(labels: &[(Range, String)], here: Range) -> String {
+/// The range that has the most of these addresses, and its name.
+fn label_of(labels: &[(Range, String)], here: Range) -> Option<&(Range, String)> {
     let first = labels.partition_point(|(range, _)| range.end <= here.start);
     let there = labels.iter().skip(first).take_while(|(range, _)| range.start < here.end);
-    let parts = there.filter_map(|(range, label)| Some((range.meet(here)?.bytes(), label)));
-    let most = parts.fold(None::<(Bytes, &String)>, |most, next| most.filter(|most| most.0 >= next.0).or(Some(next)));
-    most.map(|(_, label)| label.clone()).unwrap_or_default()
+    let parts = there.filter_map(|named| Some((named.0.meet(here)?.bytes(), named)));
+    parts
+        .fold(None::<(Bytes, &(Range, String))>, |most, next| most.filter(|most| most.0 >= next.0).or(Some(next)))
+        .map(|(_, named)| named)
 }
 
 #[cfg(test)]

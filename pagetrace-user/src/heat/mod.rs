@@ -177,6 +177,11 @@ impl Heat {
         self.map.moments.iter().any(|moment| moment.sum.live > 0 || moment.sum.free > 0)
     }
 
+    /// Whether anything was given back.
+    fn has_given_back(&self) -> bool {
+        self.map.moments.iter().any(|moment| moment.sum.given_back > 0)
+    }
+
     /// Whose map it is.
     fn title(&self) -> String {
         if self.has_rss {

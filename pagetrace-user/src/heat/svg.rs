@@ -5,10 +5,10 @@ use askama::Template;
 use super::{Block, Cell, Heat, Map};
 use crate::units::{Bytes, Nanos, PAGE_BYTES, Pages};
 
-const WIDTH: u64 = 1200;
+const WIDTH: u64 = 1000;
 /// Between them lies what is drawn.
 const LEFT: u64 = 84;
-const RIGHT: u64 = 1190;
+const RIGHT: u64 = 990;
 /// Of the course of the RSS.
 const COURSE_TOP: u64 = 82;
 const COURSE_HEIGHT: u64 = 120;
@@ -19,7 +19,7 @@ const LEAST_HEIGHT: u64 = 12;
 const LABEL_HEIGHT: u64 = 28;
 const AXIS_HEIGHT: u64 = 26;
 /// Letters of a label, of which a line has room for so many beside the numbers.
-const LABEL_LETTERS: usize = 92;
+const LABEL_LETTERS: usize = 70;
 /// Steps of a part that differ in colour.
 const STEPS: u64 = 32;
 
@@ -28,6 +28,7 @@ const RESIDENT: Colour = [214, 94, 0];
 const LIVE: Colour = [38, 132, 78];
 const FREE: Colour = [222, 170, 0];
 const GIVEN_BACK: Colour = [130, 110, 200];
+const PLACED: Colour = [27, 35, 48];
 const ABSENT: Colour = [240, 242, 245];
 /// File, shmem and anon, from the bottom to the top, and where each stands in the levels.
 const MEMBERS: [(&str, &str, usize); 3] = [("file", "#4a7db5", 0), ("shmem", "#57a05a", 2), ("anon", "#ea8a2c", 1)];
@@ -44,6 +45,8 @@ struct Picture {
     keys: Vec<Key>,
     grid: Vec<Grid>,
     areas: Vec<Area>,
+    /// What of the RSS has an address, as a line; empty where that is all of it.
+    placed: String,
     blocks: Vec<Drawn>,
     /// Where the axis of time is.
     axis: u64,
@@ -107,10 +110,8 @@ impl Heat {
             blocks.push(drawn);
         }
         let axis = y.saturating_add(4);
-        let rest = match left_out {
-            0 => String::new(),
-            more => format!("and {more} more ranges with less (--top)"),
-        };
+        let more = (left_out > 0).then(|| format!("and {left_out} more ranges with less (--top)"));
+        let rest = more.into_iter().chain(self.without_address()).collect::<Vec<_>>().join("; ");
         let (row, column) = (map.row, seconds(map.width));
         let picture = Picture {
             width: WIDTH,
@@ -128,12 +129,24 @@ impl Heat {
             keys: self.keys(),
             grid: if self.has_rss { grid(map) } else { Vec::new() },
             areas: if self.has_rss { areas(map) } else { Vec::new() },
+            placed: if self.is_all_placed() { String::new() } else { placed(map) },
             blocks,
             axis,
             ticks: ticks(map),
             rest,
         };
         picture.render()
+    }
+
+    /// Whether the cells are all of the RSS, always.
+    fn is_all_placed(&self) -> bool {
+        !self.has_rss || self.map.moments.iter().all(|moment| Pages(moment.sum.resident).bytes() >= moment.rss())
+    }
+
+    fn without_address(&self) -> Option<String> {
+        let last = self.map.moments.last().filter(|_| !self.is_all_placed())?;
+        let placed = Pages(last.sum.resident).bytes();
+        Some(format!("at the end {placed} of an RSS of {} have an address", last.rss()))
     }
 
     fn keys(&self) -> Vec<Key> {
@@ -144,12 +157,17 @@ impl Heat {
             };
             let there = MEMBERS.into_iter().filter(|(_, _, place)| has(*place));
             keys.extend(there.map(|(name, fill, _)| (fill.to_owned(), name)));
+            if !self.is_all_placed() {
+                keys.push((hex(PLACED), "of the RSS, what has an address"));
+            }
             keys.push((hex(RESIDENT), "resident"));
         }
         if self.has_page_heap() {
             keys.extend([(hex(LIVE), "in use by the page heap"), (hex(FREE), "free in the page heap")]);
         }
-        keys.push((hex(GIVEN_BACK), "given back, not resident"));
+        if self.has_given_back() {
+            keys.push((hex(GIVEN_BACK), "given back, not resident"));
+        }
         let mut x = LEFT;
         let placed = keys.into_iter().map(|(fill, text)| {
             let key = Key { x, fill, text };
@@ -294,6 +312,16 @@ fn areas(map: &Map) -> Vec<Area> {
         below = above;
     }
     areas
+}
+
+/// The pages of all cells.
+fn placed(map: &Map) -> String {
+    let (peak, columns) = (peak(map), map.moments.len());
+    let steps = map.moments.iter().enumerate().map(|(at, moment)| {
+        let y = height_of(Pages(moment.sum.resident).bytes().0, peak).max(COURSE_TOP);
+        format!("{}{} {y}H{}", if at == 0 { 'M' } else { 'L' }, column(at, columns), column(at + 1, columns))
+    });
+    steps.collect()
 }
 
 fn ticks(map: &Map) -> Vec<Tick> {

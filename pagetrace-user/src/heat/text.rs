@@ -77,7 +77,9 @@ impl Heat {
             parts.push(part(LIVE_STYLE, &shades, "most of it in use by the page heap"));
             parts.push(part(FREE_STYLE, &FREE.to_string(), "most of it free in the page heap"));
         }
-        parts.push(part(GIVEN_BACK_STYLE, &GIVEN_BACK.to_string(), "most of it given back, not resident"));
+        if self.has_given_back() {
+            parts.push(part(GIVEN_BACK_STYLE, &GIVEN_BACK.to_string(), "most of it given back, not resident"));
+        }
         for part in parts {
             writeln!(out, "  {part}")?;
         }
