@@ -168,10 +168,14 @@ impl Growing {
         }
         if self.detail != Detail::Resident {
             let heap = state.heap();
-            // What is neither in use nor given back is free.
-            self.each_stretch(state, heap.extents().iter(), &mut cells, |cell, pages| {
-                cell.free = cell.free.saturating_add(pages);
-            })?;
+            // What is neither in use nor given back is free. Where nothing tells what is resident, addresses that the heap
+            // never got are no part of it.
+            let put = |cell: &mut Cell, pages| cell.free = cell.free.saturating_add(pages);
+            if self.detail == Detail::All {
+                self.each_stretch(state, heap.extents().iter(), &mut cells, put)?;
+            } else {
+                self.each_stretch(state, heap.told_runs(), &mut cells, put)?;
+            }
             self.each_stretch(state, heap.in_use_runs(), &mut cells, |cell, pages| {
                 (cell.live, cell.free) = (cell.live.saturating_add(pages), cell.free.saturating_sub(pages));
             })?;

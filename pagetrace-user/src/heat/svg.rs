@@ -10,7 +10,7 @@ const WIDTH: u64 = 1000;
 const LEFT: u64 = 84;
 const RIGHT: u64 = 990;
 /// Of the course of the RSS.
-const COURSE_TOP: u64 = 82;
+const COURSE_TOP: u64 = 98;
 const COURSE_HEIGHT: u64 = 120;
 const LINE_HEIGHT: u64 = 4;
 /// Lines of one block; of more rows, a line is the mean of its rows.
@@ -56,6 +56,8 @@ struct Picture {
 
 struct Key {
     x: u64,
+    /// Of its text.
+    y: u64,
     fill: String,
     text: &'static str,
 }
@@ -101,7 +103,7 @@ impl Heat {
     pub fn svg(&self, top: Option<usize>) -> Result<String, askama::Error> {
         let map = &self.map;
         let (heaviest, left_out) = map.heaviest(top);
-        let mut y = if self.has_rss { COURSE_TOP + COURSE_HEIGHT } else { COURSE_TOP - LABEL_HEIGHT / 2 };
+        let mut y = if self.has_rss { COURSE_TOP + COURSE_HEIGHT } else { COURSE_TOP - LABEL_HEIGHT };
         let mut blocks = Vec::new();
         for block in heaviest {
             y = y.saturating_add(LABEL_HEIGHT);
@@ -149,30 +151,34 @@ impl Heat {
         Some(format!("at the end {placed} of an RSS of {} have an address", last.rss()))
     }
 
+    /// What the colours mean: of the RSS, and below it of the cells.
     fn keys(&self) -> Vec<Key> {
-        let mut keys: Vec<(String, &'static str)> = Vec::new();
+        let (mut of_rss, mut of_cells): (Vec<(String, &'static str)>, Vec<_>) = Default::default();
         if self.has_rss {
-            let has = |place: usize| {
-                self.map.moments.iter().any(|moment| moment.levels.get(place).is_some_and(|level| level.0 > 0))
-            };
+            let moments = &self.map.moments;
+            let has =
+                |place: usize| moments.iter().any(|moment| moment.levels.get(place).is_some_and(|pages| pages.0 > 0));
             let there = MEMBERS.into_iter().filter(|(_, _, place)| has(*place));
-            keys.extend(there.map(|(name, fill, _)| (fill.to_owned(), name)));
+            of_rss.extend(there.map(|(name, fill, _)| (fill.to_owned(), name)));
             if !self.is_all_placed() {
-                keys.push((hex(PLACED), "of the RSS, what has an address"));
+                of_rss.push((hex(PLACED), "of the RSS, what has an address"));
             }
-            keys.push((hex(RESIDENT), "resident"));
+            of_cells.push((hex(RESIDENT), "resident"));
         }
         if self.has_page_heap() {
-            keys.extend([(hex(LIVE), "in use by the page heap"), (hex(FREE), "free in the page heap")]);
+            of_cells.extend([(hex(LIVE), "in use by the page heap"), (hex(FREE), "free in the page heap")]);
         }
         if self.has_given_back() {
-            keys.push((hex(GIVEN_BACK), "given back, not resident"));
+            of_cells.push((hex(GIVEN_BACK), "given back, not resident"));
         }
-        let mut x = LEFT;
-        let placed = keys.into_iter().map(|(fill, text)| {
-            let key = Key { x, fill, text };
-            x = x.saturating_add(text.len() as u64 * 8 + 36);
-            key
+        let lines = [of_rss, of_cells].into_iter().filter(|line| !line.is_empty());
+        let placed = lines.zip(0_u64..).flat_map(|(line, number)| {
+            let mut x = LEFT;
+            line.into_iter().map(move |(fill, text)| {
+                let key = Key { x, y: 62 + 18 * number, fill, text };
+                x = x.saturating_add(text.len() as u64 * 8 + 36);
+                key
+            })
         });
         placed.collect()
     }

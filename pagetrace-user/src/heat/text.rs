@@ -27,8 +27,8 @@ const FREE_STYLE: Style = AnsiColor::Yellow.on_default();
 const GIVEN_BACK_STYLE: Style = AnsiColor::Blue.on_default();
 
 impl Heat {
-    /// The `top` blocks that had the most, on lines of at most `width` columns; with colours, which the caller takes out
-    /// where they are not wanted.
+    /// The `top` blocks that had the most, their cells on lines of at most `width` columns; with colours, which the caller
+    /// takes out where they are not wanted.
     #[must_use]
     pub fn text(&self, top: Option<usize>, width: usize) -> String {
         let mut out = String::new();

@@ -160,6 +160,11 @@ impl Heap {
         self.never_used.iter()
     }
 
+    /// Every run that an event or a reading told of, whatever became of it.
+    pub fn told_runs(&self) -> impl Iterator<Item = Range> {
+        self.told.iter()
+    }
+
     /// All addresses that are its own, used or not, as far as is known: where [`Heap::page`] tells something.
     #[must_use]
     pub fn extents(&self) -> RangeSet {

@@ -215,7 +215,7 @@ pub fn compared(svg: &str, png: &[u8]) -> String {
 #[test]
 fn a_browser_sees_in_the_picture_what_is_in_the_drawing() {
     for (events, size, cells) in
-        [(fixture::eventful(), "2000x936 of 1000x468", 27), (go_heap(), "2000x592 of 1000x296", 7)]
+        [(fixture::eventful(), "2000x968 of 1000x484", 27), (go_heap(), "2000x624 of 1000x312", 7)]
     {
         let svg = heat_of(&events, Window::default()).svg(None).unwrap();
         let seen = compared(&svg, &picture::png(&svg).unwrap());
