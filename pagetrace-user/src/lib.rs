@@ -7,6 +7,8 @@ pub mod units;
 
 pub mod ranges;
 
+pub mod picture;
+
 pub mod event;
 
 pub mod failure;
@@ -23,6 +25,7 @@ pub mod live;
 
 pub mod diff;
 pub mod frag;
+pub mod heat;
 pub mod leaks;
 pub mod replay;
 pub mod stacks;

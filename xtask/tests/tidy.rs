@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const EDGES: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("ranges", &["units"]),
+    ("picture", &[]),
     ("event", &["units"]),
     ("failure", &[]),
     ("options", &["units"]),
@@ -35,16 +36,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ("scav", &["units", "event", "format", "replay", "stacks", "report"]),
     ("dump", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
     ("check", &["units", "event", "failure", "names", "format", "store", "input", "replay"]),
-    ("export", &["units", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"]),
-    ("html", &["units", "event", "format", "replay", "stacks", "leaks", "report"]),
+    (
+        "export",
+        &["units", "picture", "event", "failure", "names", "format", "store", "input", "replay", "stacks", "dump"],
+    ),
+    ("heat", &["units", "picture", "event", "format", "replay", "report"]),
+    ("html", &["units", "picture", "event", "format", "replay", "stacks", "leaks", "report", "heat"]),
     ("top", &["units", "event", "failure", "format", "input", "replay", "report", "rss", "html"]),
     ("doctor", &["units", "event", "failure", "options", "symbols", "host", "names", "live"]),
     (
         "cli",
         &[
             "units", "event", "failure", "options", "host", "names", "format", "store", "live", "input", "replay",
-            "stacks", "diff", "leaks", "frag", "report", "rss", "scav", "dump", "check", "export", "html", "top",
-            "doctor", "naming",
+            "stacks", "diff", "leaks", "frag", "report", "rss", "scav", "dump", "check", "export", "picture", "heat",
+            "html", "top", "doctor", "naming",
         ],
     ),
 ];
@@ -395,6 +400,28 @@ fn paths_of_one_machine() {
     check("README.md", &format!("see {home}x"), "exists on one machine only");
     check("xtask/tests/tidy.rs", &format!("\"{}x\"", MACHINE_PATHS[0]), "exists on one machine only");
     check("README.md", &format!("/proc/PID{home}x and /proc/{{pid}}{home}x"), "");
+}
+
+/// Pictures of the README are there, say in words what they show, and are small enough to load at once.
+#[test]
+fn pictures_of_the_readme() {
+    const MOST_BYTES: u64 = 150 << 10;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(root.join("README.md")).unwrap();
+    let pictures: Vec<(&str, &str)> = (text.split("![").skip(1))
+        .map(|rest| rest.split_once("](").map(|(words, path)| (words, path.split(')').next().unwrap())).unwrap())
+        .collect();
+    let names: Vec<&str> = pictures.iter().map(|(_, path)| path.strip_prefix(".pictures/").unwrap()).collect();
+    for (words, path) in &pictures {
+        let bytes = fs::metadata(root.join(path)).unwrap().len();
+        assert!(words.split(' ').count() > 5 && bytes <= MOST_BYTES, "{path}: {bytes} bytes, {words:?}");
+    }
+    let mut there: Vec<String> = files(&root.join(".pictures"))
+        .iter()
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    there.retain(|name| !names.contains(&name.as_str()));
+    assert!(!pictures.is_empty() && there.is_empty(), "shown nowhere: {there:?}");
 }
 
 /// The workspace's own files: not what is built, recorded or git's.

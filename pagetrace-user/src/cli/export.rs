@@ -25,6 +25,7 @@ pub(super) struct ExportArgs {
     /// File to write; its extension says the form:
     /// .pt      the page trace of the Go runtime, from a trace with events of the heap layer
     /// .svg     a flame graph of what --of says
+    /// .png     the same as a picture that does not change
     /// .folded  the same as lines for flame graph tools
     /// .pb.gz   the same as a profile of pprof
     /// .json    the same as a profile of speedscope

@@ -4,7 +4,9 @@
 //! three lines and its exit code. A reader of stdout that goes away (`| head`) is success.
 
 mod export;
+mod heat;
 mod html;
+mod output;
 mod pages;
 mod reading;
 mod record;
@@ -20,6 +22,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::export::ExportArgs;
+use crate::cli::heat::HeatArgs;
 use crate::cli::reading::{CheckArgs, DiffArgs, DumpArgs, FragArgs, LeaksArgs, StacksArgs};
 use crate::cli::record::RecordArgs;
 use crate::cli::report::{ReportArgs, RssArgs, ScavArgs};
@@ -38,6 +41,7 @@ sudo pagetrace-user --pid 4242 -f -d 30s     with its children, for 30 seconds
 sudo pagetrace-user -- python3 job.py        record a program from its first instruction
 pagetrace-user report traces/*.pgt           where the memory is, what changed, and who did it
 pagetrace-user rss X.pgt --by stack --since 1m  who touched first what is resident, and the change in that time
+pagetrace-user heat X.pgt -o X.png           which addresses were resident when, as a picture
 pagetrace-user report X.pgt -o X.html        the same as a page, with its course over time and flame graphs
 pagetrace-user export go.pt -o copy.pt       the heap events in the form of the Go runtime
 pagetrace-user doctor                        what this host lacks for recording";
@@ -100,6 +104,8 @@ enum Command {
     Rss(RssArgs),
     /// Show on the terminal where the memory is, of a trace at any moment or of a process that is recorded meanwhile
     Top(TopArgs),
+    /// Show which addresses were resident when, in use by a page heap or given back, on the terminal or as a picture
+    Heat(HeatArgs),
     /// Say which calls stand behind the resident memory, or behind its page faults
     Stacks(StacksArgs),
     /// Say which objects, or runs of a page heap, were given and never taken back, and which calls asked for them
@@ -167,6 +173,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<Code, Failure> {
         Some(Command::Report(args)) => args.run(),
         Some(Command::Rss(args)) => args.run(),
         Some(Command::Top(args)) => args.run(),
+        Some(Command::Heat(args)) => args.run(),
         Some(Command::Stacks(args)) => args.run(),
         Some(Command::Leaks(args)) => args.run(),
         Some(Command::Scav(args)) => args.run(),

@@ -82,6 +82,11 @@ macro_rules! lines {
 lines!(Profile, Leaks, Frag, Rss, Together, Scav);
 
 impl NamesArgs {
+    /// For what names no functions.
+    pub(super) fn none() -> NamesArgs {
+        NamesArgs { symbols: None }
+    }
+
     /// Opens a trace.
     pub(super) fn open(&self, path: &Path) -> Result<Named<Input>, Failure> {
         Ok(Named::new(input::open(path)?, self.symbols.as_deref()))
@@ -288,7 +293,7 @@ impl DiffArgs {
 impl DumpArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         let filter = Filter { layers: self.layer.clone(), kinds: self.kind.clone() };
-        each(&self.files, &NamesArgs { symbols: None }, self.json, |path, reader, out| {
+        each(&self.files, &NamesArgs::none(), self.json, |path, reader, out| {
             let outcome = dump(reader, &filter, self.json, out)?;
             Ok(warn(path, &outcome))
         })
@@ -297,7 +302,7 @@ impl DumpArgs {
 
 impl CheckArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
-        each(&self.files, &NamesArgs { symbols: None }, self.json, |path, reader, out| {
+        each(&self.files, &NamesArgs::none(), self.json, |path, reader, out| {
             let found = check(reader).map_err(Stopped::Read)?;
             out.write_all(if self.json { found.json() + "\n" } else { found.text() }.as_bytes())?;
             out.flush()?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
 
+use super::output::Output;
 use super::reading::{Listing, NamesArgs, TOP, each, nanos, warn};
 use super::{html, values};
 use crate::dump::Stopped;
@@ -106,14 +107,15 @@ fn by() -> impl TypedValueParser<Value = By> {
         .map(|word| By::ALL.iter().find(|(known, _)| *known == word).map_or(By::Class, |(_, by)| *by))
 }
 
-fn window(since: Option<Duration>, at: Option<Duration>) -> Window {
+pub(super) fn window(since: Option<Duration>, at: Option<Duration>) -> Window {
     Window { since: since.map(nanos), at: at.map(nanos) }
 }
 
 impl ReportArgs {
     pub(super) fn run(&self) -> Result<Code, Failure> {
         if let Some(output) = &self.html {
-            return html::write(&self.files, &self.names, output, self.force, self.top.unwrap_or(html::TOP));
+            let output = Output { path: output, force: self.force, what: "a page" };
+            return html::write(&self.files, &self.names, output, self.top.unwrap_or(html::TOP));
         }
         let window = window(self.since, self.at);
         each(&self.files, &self.names, self.json, |path, reader, out| {

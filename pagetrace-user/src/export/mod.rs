@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `.pt` | the page trace of the Go runtime: the heap layer's allocs, frees and scavs ([`crate::format::go`]) |
 //! | `.folded` | a line a stack, for flame graph tools |
-//! | `.svg` | a flame graph |
+//! | `.svg`, `.png` | a flame graph |
 //! | `.pb.gz` | a profile of pprof |
 //! | `.json` | a profile of speedscope |
 //! | `.jsonl` | every event as one JSON object a line, with header and trailer: [`crate::dump`] |
@@ -35,6 +35,7 @@ use crate::dump::{self, Filter};
 use crate::event::{Body, HeapAct};
 use crate::format::go::GoWriter;
 use crate::format::{Outcome, Trace};
+use crate::picture::{self, shown};
 use crate::stacks::{Of, Profile, weigh};
 
 /// The forms there are.
@@ -43,6 +44,7 @@ pub enum Form {
     Go,
     Folded,
     Flame,
+    FlamePng,
     Pprof,
     Speedscope,
     Jsonl,
@@ -69,6 +71,7 @@ impl Form {
         ("pt", Form::Go),
         ("folded", Form::Folded),
         ("svg", Form::Flame),
+        ("png", Form::FlamePng),
         ("pb.gz", Form::Pprof),
         ("json", Form::Speedscope),
         ("jsonl", Form::Jsonl),
@@ -100,7 +103,7 @@ impl Form {
     /// Whether it has weighted stacks.
     #[must_use]
     pub fn is_of_stacks(self) -> bool {
-        matches!(self, Form::Folded | Form::Flame | Form::Pprof | Form::Speedscope)
+        matches!(self, Form::Folded | Form::Flame | Form::FlamePng | Form::Pprof | Form::Speedscope)
     }
 
     /// Whether a trace without stacks is nothing to it.
@@ -171,7 +174,7 @@ pub fn export<W: Write + Send>(trace: &mut impl Trace, form: Form, of: Of, out: 
         Form::Parquet(Rows::Stacks) => parquet::stacks(trace, out),
         #[cfg(feature = "parquet")]
         Form::Parquet(Rows::Processes) => parquet::processes(trace, out),
-        Form::Folded | Form::Flame | Form::Pprof | Form::Speedscope => stacks(trace, form, of, out),
+        Form::Folded | Form::Flame | Form::FlamePng | Form::Pprof | Form::Speedscope => stacks(trace, form, of, out),
     }
 }
 
@@ -191,7 +194,12 @@ fn stacks(trace: &mut impl Trace, form: Form, of: Of, out: &mut impl Write) -> R
     }
     let header = trace.header();
     match form {
-        Form::Flame => flame(&profile, out)?,
+        Form::Flame => out.write_all(flame(&profile)?.as_bytes())?,
+        Form::FlamePng => {
+            // On a picture there is nothing to click.
+            let svg = flame(&profile)?.replacen("</style>", "#search { display: none }</style>", 1);
+            out.write_all(&picture::png(&svg).map_err(io::Error::other)?)?;
+        }
         Form::Pprof => pprof::write(header, &state, &profile, of.word(), out)?,
         Form::Speedscope => speedscope::write(&profile, &format!("{} ({})", header.comm, header.tgid), out)?,
         _ => out.write_all(profile.folded().as_bytes())?,
@@ -199,13 +207,18 @@ fn stacks(trace: &mut impl Trace, form: Form, of: Of, out: &mut impl Write) -> R
     Ok(Exported { events: outcome.events, stacks: profile.samples.len() as u64, ..Exported::default() })
 }
 
-fn flame(profile: &Profile, out: &mut impl Write) -> Result<(), Stopped> {
+/// A flame graph as SVG.
+fn flame(profile: &Profile) -> Result<String, Stopped> {
     let mut options = flamegraph::Options::default();
     options.title = profile.title.to_owned();
     options.count_name = profile.unit.to_owned();
     options.deterministic = true;
-    let folded = profile.folded();
-    flamegraph::from_lines(&mut options, folded.lines(), out).map_err(|error| Stopped::Write(io::Error::other(error)))
+    // In XML some letters may not stand at all, not even as escapes of its own.
+    let folded: Vec<String> = profile.folded().lines().map(shown).collect();
+    let mut svg = Vec::new();
+    flamegraph::from_lines(&mut options, folded.iter().map(String::as_str), &mut svg)
+        .map_err(|error| Stopped::Write(io::Error::other(error)))?;
+    String::from_utf8(svg).map_err(|error| Stopped::Write(io::Error::other(error)))
 }
 
 fn go(trace: &mut impl Trace, out: &mut impl Write) -> Result<Exported, Stopped> {

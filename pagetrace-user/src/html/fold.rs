@@ -3,13 +3,15 @@
 use std::io;
 
 use super::flame::Flame;
-use super::{Drawn, heat, shown, timeline};
+use super::heat::Heat;
+use super::{Drawn, timeline};
 use crate::format::{Outcome, Trace};
+use crate::heat::{self, Detail};
 use crate::leaks::Leaks;
 use crate::replay::State;
 use crate::report::Report;
 use crate::stacks::{Of, Unit, Weighing};
-use crate::units::{Nanos, Range};
+use crate::units::Nanos;
 
 /// The flame graphs, in their order.
 const FLAMES: [Of; 6] = [Of::Resident, Of::Mapped, Of::Returned, Of::Faults, Of::Heap, Of::Objects];
@@ -28,10 +30,10 @@ pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
     let mut state = State::new();
     let mut weighing = Weighing::new(None);
     FLAMES.into_iter().for_each(|of| weighing.add(of));
-    let (mut timeline, mut heat) = (timeline::Growing::default(), heat::Growing::default());
+    let (mut timeline, mut map) = (timeline::Growing::default(), heat::Growing::new(Detail::Resident, Nanos(0)));
     while let Some(event) = trace.next_event()? {
         weighing.before(&state, event);
-        heat.before(&state, event);
+        map.before(&state, event);
         state.apply(event);
         timeline.after(&state, event);
     }
@@ -51,15 +53,7 @@ pub(super) fn fold(trace: &mut impl Trace, top: usize) -> io::Result<Folded> {
         has_rss: report.go.is_none(),
         timeline: timeline.finish(),
         flames,
-        heat: heat.finish(&state, &labels(&state)),
+        heat: Heat::of(map.finish(&state, &heat::labels(&state))),
     };
     Ok(Folded { report, leaks, drawn, outcome })
-}
-
-/// Ranges by rising address, with their names.
-fn labels(state: &State) -> Vec<(Range, String)> {
-    let ranges = state.snapshot().ranges;
-    let mut labels: Vec<(Range, String)> = ranges.into_iter().map(|moved| (moved.range, shown(&moved.label))).collect();
-    labels.sort();
-    labels
 }

@@ -11,7 +11,7 @@
 //! `>` or `&` stands. Letters that are not seen, or turn the direction of others, become escapes.
 //!
 //! *Bounds.* One pass over the events. Beside the state, the timeline keeps at most [`timeline::MOST_BUCKETS`] buckets and
-//! the map of addresses [`heat::MOST_ROWS`] rows of [`heat::MOST_COLUMNS`]; both halve their resolution as the trace grows.
+//! the map of addresses is one of [`crate::heat`]; both halve their resolution as the trace grows.
 
 mod arenas;
 pub mod flame;
@@ -28,6 +28,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::format::{Outcome, Trace};
+use crate::picture::shown;
 use flame::Flame;
 use heat::Heat;
 use timeline::Timeline;
@@ -61,30 +62,4 @@ pub fn page(trace: &mut impl Trace, top: usize) -> io::Result<Page> {
     let folded = fold::fold(trace, top)?;
     let html = page::render(&folded).map_err(io::Error::other)?;
     Ok(Page { html, drawn: folded.drawn, outcome: folded.outcome })
-}
-
-/// Letters that are not seen, or turn the direction of others.
-const HIDDEN: [std::ops::RangeInclusive<char>; 9] = [
-    '\u{ad}'..='\u{ad}',
-    '\u{61c}'..='\u{61c}',
-    '\u{180e}'..='\u{180e}',
-    '\u{200b}'..='\u{200f}',
-    '\u{2028}'..='\u{202e}',
-    '\u{2060}'..='\u{206f}',
-    '\u{feff}'..='\u{feff}',
-    '\u{fff9}'..='\u{fffb}',
-    '\u{e0000}'..='\u{e007f}',
-];
-
-/// Text of the traced machine, safe to look at: what is hidden, or controls, becomes an escape.
-fn shown(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() || HIDDEN.iter().any(|hidden| hidden.contains(&letter)) {
-            safe.extend(letter.escape_default());
-        } else {
-            safe.push(letter);
-        }
-    }
-    safe
 }

@@ -145,6 +145,41 @@ impl Heap {
         }
     }
 
+    /// Runs that are handed out, whatever for.
+    pub fn in_use_runs(&self) -> impl Iterator<Item = Range> {
+        [&self.objects, &self.stacks, &self.others].into_iter().flat_map(RangeSet::iter)
+    }
+
+    /// Runs without memory: what was given back, and what the heap got and never handed out.
+    pub fn given_back_runs(&self) -> impl Iterator<Item = Range> {
+        self.given_back.iter()
+    }
+
+    /// Of those, what the heap got and never handed out.
+    pub fn never_used_runs(&self) -> impl Iterator<Item = Range> {
+        self.never_used.iter()
+    }
+
+    /// Every run that an event or a reading told of, whatever became of it.
+    pub fn told_runs(&self) -> impl Iterator<Item = Range> {
+        self.told.iter()
+    }
+
+    /// All addresses that are its own, used or not, as far as is known: where [`Heap::page`] tells something.
+    #[must_use]
+    pub fn extents(&self) -> RangeSet {
+        if !self.is_go() || self.has_past() {
+            return self.told.clone();
+        }
+        let mut extents = RangeSet::default();
+        for run in self.told.iter() {
+            // Where it is full, nothing more is known to be the heap's.
+            let _ =
+                extents.add(Range { start: arena_of(run.start).start, end: arena_of(run.end.saturating_sub(1)).end });
+        }
+        extents
+    }
+
     /// Only Go's has Ps, and arenas that are its own as a whole.
     fn is_go(&self) -> bool {
         self.by_p.keys().any(Option::is_some)

@@ -51,7 +51,7 @@ pub use reading::{Closed, Correction};
 pub use returned::Returned;
 pub use stacks::{Given, HandedOut, Node, Stacks, Told};
 pub use tally::{Gap, MAX_GAPS, MAX_ORDER, Tally, Volume, base_pages};
-pub use window::{Moment, Window, fold_within};
+pub use window::{Moment, Window, fold_watched, fold_within};
 
 use hashbrown::HashMap;
 

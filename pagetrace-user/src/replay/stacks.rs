@@ -272,6 +272,11 @@ impl Stacks {
         self.given_back.get(&addr).copied()
     }
 
+    /// All that was given back, and neither mapped anew nor unmapped since, by rising address.
+    pub fn given_back_ranges(&self) -> impl Iterator<Item = Range> {
+        self.given_back.iter().map(|(range, _)| Range { start: range.start, end: range.end })
+    }
+
     /// The places of a stack, the innermost first. A forged tree ends where it goes upward.
     pub fn places(&self, id: StackId) -> impl Iterator<Item = Place> {
         let mut next = Some(id);

@@ -36,7 +36,20 @@ pub enum Moment {
 pub fn fold_within(
     trace: &mut impl Trace,
     window: Window,
+    look: impl FnMut(&State, Moment),
+) -> io::Result<(State, Outcome)> {
+    fold_watched(trace, window, look, |_, _| {})
+}
+
+/// The same; `watch` is shown each event of this part, and the state that it follows on.
+///
+/// # Errors
+/// When the source cannot be read.
+pub fn fold_watched(
+    trace: &mut impl Trace,
+    window: Window,
     mut look: impl FnMut(&State, Moment),
+    mut watch: impl FnMut(&State, &Event),
 ) -> io::Result<(State, Outcome)> {
     let mut state = State::new();
     let mut since = window.since;
@@ -62,6 +75,7 @@ pub fn fold_within(
             state.learn(event);
             continue;
         }
+        watch(&state, event);
         state.apply_with(event, &mut look);
     }
     let outcome = trace.outcome();

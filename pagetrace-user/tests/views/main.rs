@@ -4,9 +4,11 @@
 #[path = "../shared/any_event.rs"]
 mod any_event;
 mod arenas;
+mod browser;
 mod clients;
 mod fixture;
 mod frag;
+mod heat;
 mod leaks;
 mod page;
 mod program;

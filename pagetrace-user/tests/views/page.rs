@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use pagetrace_user::event::{Body, Event, FileId, Function, Header, Layer, Place, StackId, StackOf};
 use pagetrace_user::format::{Encoder, Reader};
 use pagetrace_user::html::{Page, page};
 use pagetrace_user::units::{Nanos, Tid};
 
+use crate::browser::browsed;
 use crate::{arenas, fixture, program, reported, stacked};
 
 pub fn paged(bytes: &[u8]) -> Page {
@@ -91,7 +91,7 @@ const HOSTILE: [&str; 4] = [
 ];
 
 /// A trace in which every name is hostile.
-fn hostile() -> Vec<u8> {
+pub fn hostile() -> Vec<u8> {
     let name = |at: usize| HOSTILE.get(at % HOSTILE.len()).unwrap().to_string();
     let probe = |at: usize| pagetrace_user::event::Probe { name: name(at), attached: false, reason: name(at + 1) };
     let header = Header {
@@ -158,25 +158,6 @@ fn names_cannot_break_out_of_the_page() {
     assert_eq!(data, serde_json::to_value(&page.drawn).unwrap());
 }
 
-/// What a browser makes of a page: the document after its script has run, and what was said on its console.
-fn browsed(html: &str) -> (String, String) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("page.html");
-    fs::write(&path, html).unwrap();
-    let profile = format!("--user-data-dir={}", dir.path().join("profile").display());
-    let output = Command::new("timeout")
-        .args(["60", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-        .args(["--no-first-run", "--disable-extensions", "--disable-background-networking", "--enable-logging=stderr"])
-        .args(["--window-size=390,844", "--virtual-time-budget=5000", "--dump-dom", &profile])
-        .arg(format!("file://{}", path.display()))
-        .env("HOME", dir.path())
-        .output()
-        .unwrap();
-    let [dom, log] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{}: {log}", output.status);
-    (dom, log.lines().filter(|line| line.contains(":CONSOLE")).collect::<Vec<_>>().join("\n"))
-}
-
 /// What a reader of a page does with it: looks at a moment, zooms into a time, into a stack and into addresses, searches.
 const READER: &str = r#"<script>{
   const all = selector => [...document.querySelectorAll(selector)];
@@ -209,7 +190,7 @@ fn a_browser_draws_the_page_without_a_complaint() {
         ("hostile names", hostile(), vec![level, mark, frame, map]),
     ] {
         let html = paged(&bytes).html;
-        let (dom, console) = browsed(&html.replace("</body>", &format!("{READER}</body>")));
+        let (dom, console) = browsed("page.html", &html.replace("</body>", &format!("{READER}</body>")));
         assert_eq!(console, "", "{name}");
         assert!(dom.contains("data-drawn=\"yes\""), "{name}: the script did not reach its end: {dom}");
         for element in there {

@@ -29,7 +29,7 @@ fn exit_codes_of_whole_and_damaged_files() {
     let mut wrong = fixture::trailer(&events);
     wrong.skipped += 1;
     fs::write(path("wrong.pgt"), fixture::file(&events, Some(&wrong))).unwrap();
-    for command in ["report", "dump", "check"] {
+    for command in ["report", "heat", "dump", "check"] {
         let expected_of_wrong = if command == "check" { 1 } else { 0 };
         for (name, code, warned) in [
             ("whole.pgt", 0, false),
@@ -67,7 +67,7 @@ fn what_is_no_trace_is_a_failure_with_its_three_lines() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     fs::write(path("empty"), b"").unwrap();
     fs::write(path("foreign"), b"PERFILE2 and more than sixteen bytes").unwrap();
-    for command in ["report", "dump", "check"] {
+    for command in ["report", "heat", "dump", "check"] {
         for (name, code) in [("absent", 1), (".", 1), ("empty", 7), ("foreign", 7)] {
             let output = run(&[command, &path(name)]);
             assert_eq!(output.status.code(), Some(code), "{command} {name}");

@@ -9,10 +9,11 @@ use pagetrace_user::event::{
 };
 use pagetrace_user::format::Reader;
 use pagetrace_user::frag::measure;
+use pagetrace_user::heat::{Cell, Heat, MOST_COLUMNS, MOST_ROWS};
 use pagetrace_user::html::page;
 use pagetrace_user::leaks::Leaks;
 use pagetrace_user::replay::fold;
-use pagetrace_user::replay::{Class, RESIDENT, State};
+use pagetrace_user::replay::{Class, RESIDENT, State, Window};
 use pagetrace_user::report::Report;
 use pagetrace_user::units::{Bytes, Comm, HEAP_PAGE_BYTES, HeapPages, Nanos, PAGE_BYTES, Pages, Pfn, Pid, Range, Tid};
 
@@ -205,6 +206,25 @@ proptest! {
         let ranges: Vec<Range> = state.mappings().iter().map(|mapping| mapping.range).collect();
         prop_assert!(ranges.iter().all(|range| !range.is_empty()));
         prop_assert!(ranges.windows(2).all(|pair| matches!(pair, [left, right] if left.end <= right.start)), "mappings do not overlap");
+    }
+
+    #[test]
+    fn cells_of_any_events_add_up(events in events(), since in 0_u64..200, at in prop::option::of(0_u64..300)) {
+        let bytes = fixture::whole(&events);
+        let window = Window { since: Some(Nanos(since)), at: at.map(Nanos) };
+        let heat = Heat::of(&mut Reader::new(bytes.as_slice()).unwrap(), window).unwrap().0;
+        let rows: Vec<_> = heat.map.blocks.iter().flat_map(|block| &block.rows).collect();
+        prop_assert!(rows.len() <= 2 * MOST_ROWS && heat.map.moments.len() <= MOST_COLUMNS);
+        for (at, moment) in heat.map.moments.iter().enumerate() {
+            let cells: Vec<_> = rows.iter().map(|row| row[at]).collect();
+            let sum: u64 = cells.iter().map(|cell| cell.resident).sum();
+            prop_assert_eq!(sum, moment.sum.resident);
+            let fits = |cell: &Cell| cell.live + cell.free <= cell.resident && cell.resident + cell.given_back <= heat.map.row.0 / PAGE_BYTES;
+            prop_assert!(cells.iter().all(fits), "{:?}", cells);
+        }
+        let svg = heat.svg(None).unwrap();
+        prop_assert_eq!(svg.matches('<').count(), svg.matches('>').count());
+        prop_assert!(heat.text(Some(5), 1).lines().count() > 1);
     }
 
     #[test]

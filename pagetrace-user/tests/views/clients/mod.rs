@@ -1,5 +1,6 @@
 //! What `export` writes, opened by the programs that it is for.
 
+mod flame;
 mod heaptrack;
 mod hostile;
 #[cfg(feature = "parquet")]
