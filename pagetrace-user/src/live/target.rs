@@ -3,6 +3,7 @@
 //! *File.* It is made a moment after the process came into view ([`SETTLE`] or [`SETTLE_EVENTS`]), so that a program
 //! that is just being started gives it its name; until then events wait here.
 
+mod mappings;
 mod stacks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -65,6 +66,8 @@ enum Output {
 pub struct Target {
     pub identity: Identity,
     pub comm: Comm,
+    /// Who made it.
+    pub parent: Pid,
     /// Its present address space, as the kernel's maps know it.
     pub mm: u64,
     pub owner: u32,
@@ -105,10 +108,11 @@ pub struct Target {
 
 impl Target {
     #[must_use]
-    pub fn new(identity: Identity, comm: Comm, mm: u64, owner: u32, seen_at: Nanos) -> Target {
+    pub fn new(identity: Identity, comm: Comm, parent: Pid, (mm, owner): (u64, u32), seen_at: Nanos) -> Target {
         Target {
             identity,
             comm,
+            parent,
             mm,
             owner,
             seen_at,

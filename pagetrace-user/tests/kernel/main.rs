@@ -66,6 +66,8 @@ mod objects;
 
 mod stacks;
 
+mod short_lives;
+
 mod leaky;
 
 mod container;
