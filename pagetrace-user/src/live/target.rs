@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes as Block;
 use rustix::fs::{major, minor};
 
-use crate::event::{Actor, Body, Event, FileId, Header, HeapRun, LibraryId, Trailer, Why};
+use crate::event::{Actor, Body, Event, FileId, FilePages, Header, HeapRun, LibraryId, Trailer, Why};
 use crate::failure::Failure;
 use crate::format::Encoder;
 use crate::live::heap::Attached;
@@ -88,6 +88,8 @@ pub struct Target {
     /// What was said of page heaps, there or here.
     pub told: BTreeSet<String>,
     pub reading: Option<Reading>,
+    /// What the last reading of all found of files.
+    pub file_pages: Option<FilePages>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
     /// The earliest time of the next repair.
@@ -126,6 +128,7 @@ impl Target {
             notes: Vec::new(),
             told: BTreeSet::new(),
             reading: None,
+            file_pages: None,
             due: None,
             next_repair: Nanos(0),
             segments: HashMap::new(),
@@ -280,6 +283,7 @@ impl Target {
             self.notes.push(format!("{cut} of {told} stacks have no end: calls farther out are not known"));
         }
         trailer.notes = std::mem::take(&mut self.notes);
+        trailer.file_pages = self.file_pages.take().filter(|_| self.exited.is_none());
         let block = encoder.finish(&trailer);
         writer.append(*number, block);
         writer.finish(*number);

@@ -38,6 +38,7 @@ mod rss;
 
 mod top;
 
+mod file_pages;
 mod frames;
 
 mod asleep;

@@ -8,6 +8,7 @@ use std::ops::Bound;
 use crate::event::{Body, Why};
 use crate::live::capture::{Capture, REPAIR_SHARE};
 use crate::live::clock;
+use crate::live::file_pages::FilePagesCount;
 use crate::live::maps::USER_END;
 use crate::live::process;
 use crate::live::reading::{Reading, Step};
@@ -78,6 +79,7 @@ impl Capture {
                 // Nothing is missing, should the recorder end here: the rows before it were all.
                 let end = Range { start: USER_END, end: USER_END };
                 target.push_own(at, 0, Body::Reading { why, range: end, maps: false }, writer);
+                target.file_pages = reading.file_pages.take().map(FilePagesCount::end);
                 let took = clock::now().since(reading.began);
                 let pause = REPAIR_PAUSE.0.max(took.0.saturating_mul(REPAIR_SHARE));
                 if reading.disturbed && why != Why::End {
