@@ -17,15 +17,19 @@
 pub const HEAD_WORDS: usize = 3;
 /// Words of payload of a record that fills a cache line.
 pub const PADDED_WORDS: usize = 5;
-/// The longest record, in words.
-pub const MAX_WORDS: usize = HEAD_WORDS + 12 + 2 + NAME_WORDS;
+/// The longest record, in words, without its tail.
+pub const MAX_WORDS: usize = HEAD_WORDS + 15;
 
 /// Flag of any kind: the acting task is not of the owner's process. Its comm is in the last two words of the kinds
 /// that have room for it ([`RSS_BY_OTHER`], [`SCAN`], [`CALL`], [`CALL_FILE`]).
 pub const FLAG_OTHER: u8 = 0x80;
 
-/// An address space came into view: `[mm, start_boottime, parent tgid, comm, comm]`; flags: a `HOW_*`.
-/// The process is the acting one of word 2.
+/// An address space came into view: `[mm, start_boottime, parent tgid, comm, comm, start_code, start_stack, tail]`; flags: a
+/// `HOW_*`. The process is the acting one of word 2.
+///
+/// `tail`: bits 0..32 its bytes, which are there after an exec alone, bits 32..64 the mappings that it tells: the first of
+/// [`IMAGE_ROWS`] rows `[start, end, vm_flags, bytes in the file]`. Bits 32..64 of `vm_flags` are 0 for no file, else one more
+/// than the place of its file behind the rows: `[path, device, inode]` and [`PATH_WORDS`] words.
 pub const INTRO: u8 = 1;
 /// A process was made by the owner: `[child tgid, child comm, comm]`.
 pub const FORK: u8 = 2;
@@ -49,7 +53,10 @@ pub const SCAN: u8 = 10;
 /// A system call: `[began or 0, nr, 6 arguments, result, known, comm, comm]`. `known`: of `brk` the end of the heap
 /// before it, of `shmat` the bytes of the segment (0: not found).
 pub const CALL: u8 = 11;
-/// An `mmap` of a file: as [`CALL`], then `[device, inode, 8 words of the name's last component]`.
+/// An `mmap` of a file: as [`CALL`], then `[device, inode, path]`, and the path as its tail.
+///
+/// `path`: bits 0..32 its bytes. Its components follow each other from the last one outward, with a zero behind each; bit 32
+/// ([`PATH_IS_WHOLE`]) says that they reach the root.
 pub const CALL_FILE: u8 = 12;
 /// A page heap did something: `[address, amount, who, goroutine, mheap]`; flags: a `HEAP_*`, and of [`HEAP_PHASE`]
 /// which one in bits 3..7. What could not be read of the process is told by [`HEAP_UNREAD`].
@@ -146,14 +153,23 @@ pub const OBJECT_MOVES: u8 = 4;
 
 /// Words of the head and payload of [`CALL`].
 pub const CALL_WORDS: usize = HEAD_WORDS + 12;
-/// Words of a file's name in [`CALL_FILE`], zero-padded.
-pub const NAME_WORDS: usize = 7;
+/// The path of a file that is still there under it, from the root on.
+pub const PATH_IS_WHOLE: u64 = 1 << 32;
+/// Words of the longest path.
+pub const PATH_WORDS: usize = 64;
+/// Mappings that an [`INTRO`] tells at most, and files.
+pub const IMAGE_ROWS: usize = 24;
+pub const IMAGE_FILES: usize = 4;
+/// Words of a mapping, and of a file without its path.
+pub const IMAGE_ROW_WORDS: usize = 4;
+pub const IMAGE_FILE_WORDS: usize = 3;
 
-/// The number of words of a record of this kind, without the tail of a [`STACK`]; `None` for an unknown kind.
+/// The number of words of a record of this kind, without its tail; `None` for an unknown kind.
 #[must_use]
 pub const fn words_of(kind: u8) -> Option<usize> {
     let payload = match kind {
-        INTRO | HEAP => 5,
+        INTRO => 8,
+        HEAP => 5,
         FORK => 3,
         EXIT | FREE | RSS => 1,
         MM_GONE => 0,
@@ -162,10 +178,21 @@ pub const fn words_of(kind: u8) -> Option<usize> {
         SCAN => 4,
         STACK => 7,
         CALL => 12,
-        CALL_FILE => 12 + 2 + NAME_WORDS,
+        CALL_FILE => 15,
         _ => return None,
     };
     Some(HEAD_WORDS + payload)
+}
+
+/// The word of the payload whose bits 0..32 are the bytes of the tail; `None` for a kind without one.
+#[must_use]
+pub const fn tail_of(kind: u8) -> Option<usize> {
+    match kind {
+        INTRO => Some(7),
+        CALL_FILE => Some(14),
+        STACK => Some(3),
+        _ => None,
+    }
 }
 
 /// Word 1 of a record.

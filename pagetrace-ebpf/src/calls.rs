@@ -7,21 +7,15 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes, bpf_probe_read_user,
-        generated::bpf_task_pt_regs,
-    },
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user, generated::bpf_task_pt_regs},
     macros::tracepoint,
     programs::TracePointContext,
 };
-use pagetrace_common::{
-    control::LAYER_VMA,
-    record::{self, NAME_WORDS},
-};
+use pagetrace_common::{control::LAYER_VMA, record};
 
 use crate::{
     emit::Hook,
-    frame, layout, owner,
+    frame, layout, owner, path,
     stack::{self, Place},
     task,
 };
@@ -136,42 +130,11 @@ fn begun(nr: u64) -> (u64, u64) {
 
 #[inline(always)]
 fn emit_file(hook: Hook, number: u32, call: [u64; 9], file: u64) -> Option<u64> {
-    let inode: u64 = task::read(file + layout::FILE_INODE.load());
-    let block: u64 = task::read(inode + layout::INODE_SB.load());
-    let device: u32 = task::read(block + layout::SB_DEV.load());
-    let ino: u64 = task::read(inode + layout::INODE_INO.load());
-    let dentry: u64 = task::read(file + layout::FILE_DENTRY.load());
-    let name: u64 = task::read(dentry + layout::DENTRY_NAME.load());
-    let mut text = [0u64; NAME_WORDS];
-    // SAFETY: the slice covers the array; the helper checks the address and ends the text.
-    unsafe {
-        let bytes = core::slice::from_raw_parts_mut(text.as_mut_ptr().cast::<u8>(), NAME_WORDS * 8);
-        let _ = bpf_probe_read_kernel_str_bytes(name as *const u8, bytes);
-    }
-    let payload = [
-        call[0],
-        call[1],
-        call[2],
-        call[3],
-        call[4],
-        call[5],
-        call[6],
-        call[7],
-        call[8],
-        0,
-        0,
-        0,
-        u64::from(device),
-        ino,
-        text[0],
-        text[1],
-        text[2],
-        text[3],
-        text[4],
-        text[5],
-        text[6],
-    ];
-    hook.emit(record::CALL_FILE, 0, number, payload)
+    let [device, inode] = path::identity(file);
+    let [a, b, c, d, e, f, g, h, i] = call;
+    let payload = [a, b, c, d, e, f, g, h, i, 0, 0, 0, device, inode, 0];
+    let fill = |tail: *mut path::Text| path::put(file, tail);
+    hook.emit_filled(bpf_get_current_pid_tgid(), (record::CALL_FILE, 0), number, payload, fill)
 }
 
 /// `process_madvise(pidfd, iovec, count, advice, flags)`: the address space is the pidfd's; each range is a record

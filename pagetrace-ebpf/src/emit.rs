@@ -29,6 +29,13 @@ struct Record<const PAYLOAD: usize> {
     payload: [u64; PAYLOAD],
 }
 
+#[repr(C)]
+struct Filled<const PAYLOAD: usize, TAIL> {
+    head: [u64; record::HEAD_WORDS],
+    payload: [u64; PAYLOAD],
+    tail: TAIL,
+}
+
 impl Hook {
     /// `None` while the recorder wants no events.
     #[inline(always)]
@@ -89,6 +96,38 @@ impl Hook {
         };
         self.told(layer_of(kind), at.is_some());
         at
+    }
+
+    /// The same with a tail, which `fill` fills; what it gives is added to the payload's word that tells of the tail.
+    #[inline(always)]
+    pub fn emit_filled<const PAYLOAD: usize, TAIL: 'static>(
+        self,
+        acting: u64,
+        (kind, flags): (u8, u8),
+        owner: u32,
+        mut payload: [u64; PAYLOAD],
+        fill: impl FnOnce(*mut TAIL) -> u64,
+    ) -> Option<u64> {
+        let entry = match RINGS.get(self.cpu) {
+            Some(ring) => ring.reserve_untyped::<Filled<PAYLOAD, TAIL>>(0),
+            None => None,
+        };
+        let Some(mut entry) = entry else {
+            self.told(layer_of(kind), false);
+            return None;
+        };
+        let at = entry.as_mut_ptr();
+        // SAFETY: the helper has no conditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        // SAFETY: the reserved space has the alignment and the size of the record.
+        unsafe {
+            (*at).head = [now, record::head(kind, flags, self.cpu, owner), acting];
+            payload[PAYLOAD - 1] |= fill(&raw mut (*at).tail);
+            (*at).payload = payload;
+        }
+        entry.submit(layout::SUBMIT_FLAGS.load());
+        self.told(layer_of(kind), true);
+        Some(now)
     }
 
     /// Words 1 and 2 of a record of the running task's.

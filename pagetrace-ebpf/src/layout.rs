@@ -24,6 +24,15 @@ layout! {
     FILES_FDT, FDT_FD, FDT_MAX_FDS,
     FILE_INODE, FILE_DENTRY, FILE_PRIVATE_DATA,
     INODE_INO, INODE_SB, INODE_PRIVATE, SB_DEV, DENTRY_NAME,
+    /// Of what paths are made of; the root of a mount is 0 where it is not known.
+    FILE_MOUNT, DENTRY_PARENT, DENTRY_INODE, DENTRY_HASHED, DENTRY_SB, EMBEDDED_SB,
+    MOUNT_EMBEDDED, MOUNT_ROOT, MOUNT_PARENT, MOUNT_POINT, MOUNT_NAMESPACE,
+    /// Of the path that a file on a stacked file system is shown with; 0: a kernel without such files.
+    BACKING_DENTRY, BACKING_MOUNT,
+    /// Of the root of the tree of mappings in `struct mm_struct`; 0: not known.
+    MM_TREE,
+    RANGE_PIVOTS, RANGE_SLOTS, ARANGE_PIVOTS, ARANGE_SLOTS,
+    VMA_START, VMA_END, VMA_FLAGS, VMA_PAGE, VMA_FILE,
     TASK_NSPROXY, NSPROXY_IPC,
     /// Of the root of the table of shared segments in `struct ipc_namespace`; 0: a kernel without them.
     IPC_SEGMENTS,

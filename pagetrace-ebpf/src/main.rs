@@ -17,6 +17,8 @@ mod frame;
 #[cfg(target_arch = "bpf")]
 mod heap;
 #[cfg(target_arch = "bpf")]
+mod image;
+#[cfg(target_arch = "bpf")]
 mod layout;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -24,6 +26,8 @@ mod maps;
 mod object;
 #[cfg(target_arch = "bpf")]
 mod owner;
+#[cfg(target_arch = "bpf")]
+mod path;
 #[cfg(target_arch = "bpf")]
 mod process;
 #[cfg(target_arch = "bpf")]

@@ -11,7 +11,7 @@ use pagetrace_common::{
 
 use crate::{
     emit::Hook,
-    layout,
+    image, layout,
     maps::{OWNERS, Owner, PROCESSES, Process, THREADS, Thread, control, tally_add},
     rss, task,
 };
@@ -43,8 +43,13 @@ pub fn introduce(hook: Hook, leader: u64, mm: u64, how: u8) {
     let comm = task::comm(leader);
     let number = tally_add(tally::OWNERS) as u32;
     let acting = u64::from(tgid) << 32 | u64::from(tgid);
-    let payload = [mm, start, u64::from(task::tgid(parent)), comm[0], comm[1]];
-    if hook.emit_as(acting, record::INTRO, how, number, payload).is_none() {
+    let payload = [mm, start, u64::from(task::tgid(parent)), comm[0], comm[1], 0, 0, 0];
+    let told = if how == record::HOW_EXECUTED && layout::MM_TREE.load() != 0 {
+        image::emit(hook, acting, number, payload)
+    } else {
+        hook.emit_as(acting, record::INTRO, how, number, payload)
+    };
+    if told.is_none() {
         return;
     }
     let owner = Owner { number, tgid, muted: 0, levels: [0; 4] };

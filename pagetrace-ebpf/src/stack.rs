@@ -264,7 +264,8 @@ struct Reach {
 #[inline(always)]
 fn reach(from: u64) -> Reach {
     let start: u64 = task::read(task::current_mm() + layout::MM_START_STACK.load());
-    let is_first = from < start && start - from <= FIRST_STACK_BYTES;
+    // At a program's first instruction there is nothing on it yet.
+    let is_first = from <= start && start - from <= FIRST_STACK_BYTES;
     let top = if is_first { start } else { u64::MAX };
     let mut at = (from | (PAGE_BYTES - 1)) + 1;
     let mut end = at;

@@ -2,8 +2,12 @@
 
 use aya_ebpf::{
     bindings::task_struct,
-    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, generated::bpf_task_pt_regs},
+    helpers::{
+        bpf_get_current_task_btf, bpf_probe_read_kernel,
+        generated::{self, bpf_task_pt_regs},
+    },
 };
+use core::ffi::c_void;
 
 use crate::layout;
 
@@ -12,6 +16,15 @@ use crate::layout;
 pub fn read<T: Default>(addr: u64) -> T {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(addr as *const T) }.unwrap_or_default()
+}
+
+/// The same of a word, with one way through it: what a verifier can follow in loops. The helper itself leaves zeros.
+#[inline(always)]
+pub fn word(addr: u64) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: the place is a word; the helper checks the address.
+    unsafe { generated::bpf_probe_read_kernel((&raw mut word).cast(), 8, addr as *const c_void) };
+    word
 }
 
 /// The running task, as the verifier's typed pointer.

@@ -18,7 +18,7 @@ mod stack;
 use crate::units::{Bytes, Comm, HeapPages, Nanos, Pages, Pfn, Pid, Range, Tid};
 
 pub use arena::{Arena, ArenaPages, Chunks};
-pub use ends::{CounterRow, Header, Probe, Trailer};
+pub use ends::{CounterRow, DirtyFile, FilePages, Header, Probe, Trailer};
 pub use heap::{HeapAct, HeapRun, HeapState, Span, SpanKind, SpanUse};
 pub use object::{CallCount, LibraryId, Object, ObjectAct, ObjectCall, Who};
 pub use stack::{Function, KERNEL, Place, StackId, StackOf};

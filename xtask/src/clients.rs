@@ -13,8 +13,16 @@ use crate::process::{capture, target_directory};
 use crate::setup::say;
 
 /// The Python packages that read Parquet and Perfetto's messages, and a server in Rust; tests look for them under these names.
-const PACKAGES: [(&str, &str); 5] =
-    [("chdb-core", "26.9.0"), ("duckdb", "2.0.0"), ("perfetto", "0.59.1"), ("protobuf", "7.36.2"), ("ruff", "0.17.6")];
+/// Of Spark 3.5, whose archive has 317 MB: one of 4 has more than 430.
+const PACKAGES: [(&str, &str); 7] = [
+    ("chdb-core", "26.9.0"),
+    ("duckdb", "2.0.0"),
+    ("perfetto", "0.59.1"),
+    ("protobuf", "7.36.2"),
+    ("py4j", "0.10.9.7"),
+    ("pyspark", "3.5.7"),
+    ("ruff", "0.17.6"),
+];
 
 /// Makes sure that all of them are there.
 pub fn install() -> Result<()> {

@@ -42,6 +42,7 @@ pub const TEST: &[Need] = &[
     Need { what: "chromium", package: "chromium" },
     Need { what: "gcc", package: "gcc" },
     Need { what: "heaptrack_print", package: "heaptrack" },
+    Need { what: "java", package: "openjdk-17-jre-headless" },
     Need { what: "/usr/lib/*/libjemalloc.so.2", package: "libjemalloc2" },
     Need { what: "/usr/lib/*/libmimalloc.so.2.0", package: "libmimalloc2.0" },
     Need { what: "musl-gcc", package: "musl-tools" },

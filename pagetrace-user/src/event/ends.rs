@@ -70,6 +70,30 @@ pub struct Trailer {
     /// Of this file: limits that were found out only while it was recorded, each a sentence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Of this file: what its last reading found of resident pages of files; `None` of a process that ended before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_pages: Option<FilePages>,
+}
+
+/// Resident pages of files, but for those that only swap could hold, at the end of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct FilePages {
+    /// As on the disk.
+    pub clean_bytes: u64,
+    /// To be written back.
+    pub dirty_bytes: u64,
+    /// Those with the most dirty pages, the most first.
+    pub dirty_files: Vec<DirtyFile>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct DirtyFile {
+    pub path: String,
+    pub clean_bytes: u64,
+    pub dirty_bytes: u64,
 }
 
 /// One CPU's counters of one layer.

@@ -57,6 +57,12 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
             ));
         }
     }
+    if let Some(pages) = &report.file_pages {
+        let (clean, dirty) = (Bytes(pages.clean_bytes), Bytes(pages.dirty_bytes));
+        notes.push(format!(
+            "In class file: {clean} clean, {dirty} dirty (to be written back), when the recording ended."
+        ));
+    }
     if report.uncounted_bytes > 0 {
         notes.push(format!("Not part of RSS: {} of hugetlbfs and special pages.", Bytes(report.uncounted_bytes)));
     }

@@ -49,7 +49,7 @@ const REPAIR_SHARE: u64 = 100;
 /// How a capture ended.
 pub enum End {
     /// Files have their trailers; this is the part that is common to all.
-    Finished(Trailer),
+    Finished(Box<Trailer>),
     Aborted,
 }
 
@@ -233,7 +233,7 @@ impl Capture {
         }
         let trailer = self.trailer(why.word());
         self.route.finish_all(&trailer);
-        Ok(End::Finished(trailer))
+        Ok(End::Finished(Box::new(trailer)))
     }
 
     /// Does every reading that is due for this reason; an end when an abort comes between.

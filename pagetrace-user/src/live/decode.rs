@@ -4,14 +4,16 @@
 //! through [`Decoded`].
 
 pub mod heap;
+mod image;
 mod object;
 mod stack;
 
-use pagetrace_common::record::{self, HEAD_WORDS, NAME_WORDS};
+use pagetrace_common::record::{self, HEAD_WORDS};
 
 use crate::event::{Access, Body, Call, HeapRun, Member, Scan, ScanKind, StackOf, Start};
 use crate::live::merge::Words;
 use crate::units::{Bytes, Comm, Nanos, Pages, Pfn, Pid, Range, Tid};
+pub use image::{FileKey, Image};
 
 /// Any record, decoded.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub enum What {
         parent: Pid,
         comm: Comm,
         how: Start,
+        /// What an exec left mapped, if the record tells it.
+        image: Option<Image>,
     },
     /// An event as it is.
     Event(Body),
@@ -94,15 +98,6 @@ pub enum What {
     Unknown,
 }
 
-/// A file as the kernel names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct FileKey {
-    pub dev: u64,
-    pub ino: u64,
-    /// The last component of its path.
-    pub name: String,
-}
-
 /// Numbers of the calls on x86-64.
 mod nr {
     pub const MMAP: u64 = 9;
@@ -123,9 +118,9 @@ const SHM_REMAP: u64 = 0o40000;
 /// The last page of addresses stands for errors (include/linux/err.h).
 const MAX_ERRNO: u64 = 4095;
 
-/// Decodes a record.
+/// Decodes a record: its words, and its tail if its kind has one.
 #[must_use]
-pub fn decode(ts: Nanos, words: &Words) -> Decoded {
+pub fn decode(ts: Nanos, words: &Words, tail: &[u64]) -> Decoded {
     let [_, head, acting, ..] = *words;
     let kind = head as u8;
     let flags = (head >> 8) as u8;
@@ -138,6 +133,7 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
             parent: Pid(word(2) as u32),
             comm: comm_of(word(3), word(4)),
             how: Start::try_from(flags).unwrap_or(Start::Running),
+            image: Image::of((word(7) >> 32, word(5), word(6)), tail),
         },
         record::FORK => What::Event(Body::Fork { child: Pid(word(0) as u32), child_comm: comm_of(word(1), word(2)) }),
         record::EXIT => What::Event(Body::Exit { code: (word(0) >> 8) as u8, signal: (word(0) & 0x7f) as u8 }),
@@ -175,7 +171,7 @@ pub fn decode(ts: Nanos, words: &Words) -> Decoded {
             comm = named(flags, word(10), word(11));
             call(ts, &word)
         }
-        record::CALL_FILE => map_of_file(ts, &word),
+        record::CALL_FILE => map_of_file(ts, &word, tail),
         record::HEAP => heap::heap(flags, &word),
         record::OBJECT => object::object(flags, &word),
         record::STACK => stack::stack(flags, &word),
@@ -290,21 +286,13 @@ fn brk(asked: u64, before: u64, result: u64) -> What {
     })
 }
 
-fn map_of_file(ts: Nanos, word: &dyn Fn(usize) -> u64) -> What {
-    let mut bytes = Vec::with_capacity(NAME_WORDS * 8);
-    for index in 0..NAME_WORDS {
-        bytes.extend(word(14 + index).to_ne_bytes());
-    }
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    let name = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
-    // The kernel's own device number: 12 bits of major, 20 of minor (include/linux/kdev_t.h).
-    let (major, minor) = (word(12) >> 20, word(12) & 0xf_ffff);
+fn map_of_file(ts: Nanos, word: &dyn Fn(usize) -> u64, tail: &[u64]) -> What {
     What::MapOfFile {
         range: Range::of_pages(word(8), word(3)),
         prot: word(4) as u32,
         flags: word(5) as u32,
         offset: Bytes(word(7)),
         began: if word(0) == 0 { ts } else { Nanos(word(0)) },
-        file: FileKey { dev: major << 32 | minor, ino: word(13), name },
+        file: FileKey::of([word(14), word(12), word(13)], tail),
     }
 }

@@ -72,8 +72,45 @@ const SIZES: &[(&str, &str)] = &[
     ("HLIST_NODE_BYTES", "hlist_node"),
 ];
 
-/// The same, of System V segments: a kernel may be built without them.
-const SEGMENT_MEMBERS: &[(&str, &str, &str)] = &[
+/// The same, of what a kernel may be built without, or may have otherwise: each of these is there as a whole or not at all.
+const OPTIONAL: &[&[(&str, &str, &str)]] = &[SEGMENTS, PATHS, BACKING_FILES, MAPPINGS];
+
+/// Of the whole paths of files.
+const PATHS: &[(&str, &str, &str)] = &[
+    ("PATH_MNT", "path", "mnt"),
+    ("DENTRY_PARENT", "dentry", "d_parent"),
+    ("DENTRY_INODE", "dentry", "d_inode"),
+    ("DENTRY_HASH", "dentry", "d_hash"),
+    ("NODE_PPREV", "hlist_bl_node", "pprev"),
+    ("DENTRY_SB", "dentry", "d_sb"),
+    ("MOUNT_EMBEDDED", "mount", "mnt"),
+    ("MOUNT_PARENT", "mount", "mnt_parent"),
+    ("MOUNT_POINT", "mount", "mnt_mountpoint"),
+    ("MOUNT_NAMESPACE", "mount", "mnt_ns"),
+    ("EMBEDDED_SB", "vfsmount", "mnt_sb"),
+    ("EMBEDDED_ROOT", "vfsmount", "mnt_root"),
+];
+
+/// Of files on stacked file systems (6.5 on), whose own path is that of the file below.
+const BACKING_FILES: &[(&str, &str, &str)] = &[("BACKING_PATH", "backing_file", "user_path")];
+
+/// Of the mappings of an address space.
+const MAPPINGS: &[(&str, &str, &str)] = &[
+    ("MM_MAPPINGS", "mm_struct", "mm_mt"),
+    ("TREE_ROOT", "maple_tree", "ma_root"),
+    ("RANGE_PIVOTS", "maple_range_64", "pivot"),
+    ("RANGE_SLOTS", "maple_range_64", "slot"),
+    ("ARANGE_PIVOTS", "maple_arange_64", "pivot"),
+    ("ARANGE_SLOTS", "maple_arange_64", "slot"),
+    ("VMA_START", "vm_area_struct", "vm_start"),
+    ("VMA_END", "vm_area_struct", "vm_end"),
+    ("VMA_FLAGS", "vm_area_struct", "vm_flags"),
+    ("VMA_PAGE", "vm_area_struct", "vm_pgoff"),
+    ("VMA_FILE", "vm_area_struct", "vm_file"),
+];
+
+/// Of System V segments.
+const SEGMENTS: &[(&str, &str, &str)] = &[
     ("TASK_NSPROXY", "task_struct", "nsproxy"),
     ("NSPROXY_IPC", "nsproxy", "ipc_ns"),
     ("NAMESPACE_IDS", "ipc_namespace", "ids"),
@@ -166,13 +203,14 @@ fn parse() -> Result<String, String> {
     for (name, structure, member) in MEMBERS {
         lines.push_str(&format!("{name} {}\n", offset(&types, structure, member)?));
     }
-    let segments: Result<Vec<String>, String> = SEGMENT_MEMBERS
-        .iter()
-        .map(|(name, structure, member)| Ok(format!("{name} {}\n", offset(&types, structure, member)?)))
-        .collect();
-    let table_bytes = types.id_of("ipc_ids").and_then(|id| types.size_of(id).ok());
-    if let (Ok(segments), Some(bytes)) = (segments, table_bytes) {
-        lines.push_str(&segments.concat());
+    for group in OPTIONAL {
+        let line = |(name, structure, member): &(&str, &str, &str)| -> Result<String, String> {
+            Ok(format!("{name} {}\n", offset(&types, structure, member)?))
+        };
+        let found: Result<Vec<String>, String> = group.iter().map(line).collect();
+        lines.push_str(&found.map(|found| found.concat()).unwrap_or_default());
+    }
+    if let Some(bytes) = types.id_of("ipc_ids").and_then(|id| types.size_of(id).ok()) {
         lines.push_str(&format!("IDS_BYTES {bytes}\n"));
     }
     for (name, structure) in SIZES {
@@ -224,12 +262,35 @@ fn derive(layout: &mut Layout) -> Option<()> {
     let name = get("DENTRY_D_NAME")? + get("QSTR_NAME")?;
     let head = get("PID_TASKS")? + PIDTYPE_TGID * get("HLIST_HEAD_BYTES")?;
     let node = get("TASK_PID_LINKS")? + PIDTYPE_TGID * get("HLIST_NODE_BYTES")?;
+    let (path, path_dentry) = (get("FILE_PATH")?, get("PATH_DENTRY")?);
+    let paths = || {
+        let root = get("MOUNT_EMBEDDED")? + get("EMBEDDED_ROOT")?;
+        Some((path + get("PATH_MNT")?, get("DENTRY_HASH")? + get("NODE_PPREV")?, root))
+    };
+    let paths = paths();
+    let backing = || Some((get("BACKING_PATH")? + path_dentry, get("BACKING_PATH")? + get("PATH_MNT")?));
+    let backing = backing();
+    let tree = || Some(get("MM_MAPPINGS")? + get("TREE_ROOT")?);
+    let tree = tree();
     let segments = || {
         let root = get("IDS_TABLE")? + get("TABLE_ROOT")? + get("ROOT_HEAD")?;
         let table = get("NAMESPACE_IDS")? + IPC_SHM_IDS * get("IDS_BYTES")? + root;
         Some((table, get("SEGMENT_PERMISSIONS")? + get("PERMISSIONS_ID")?))
     };
-    if let Some((table, id)) = segments() {
+    let segments = segments();
+    if let Some((mount, hashed, root)) = paths {
+        layout.insert("FILE_MOUNT".to_owned(), mount);
+        layout.insert("DENTRY_HASHED".to_owned(), hashed);
+        layout.insert("MOUNT_ROOT".to_owned(), root);
+    }
+    if let Some((dentry, mount)) = backing {
+        layout.insert("BACKING_DENTRY".to_owned(), dentry);
+        layout.insert("BACKING_MOUNT".to_owned(), mount);
+    }
+    if let Some(tree) = tree {
+        layout.insert("MM_TREE".to_owned(), tree);
+    }
+    if let Some((table, id)) = segments {
         layout.insert("IPC_SEGMENTS".to_owned(), table);
         layout.insert("SEGMENT_ID".to_owned(), id);
     }

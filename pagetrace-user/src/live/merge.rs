@@ -16,10 +16,10 @@ use crate::units::Nanos;
 /// Records taken from one ring in one round.
 const ROUND_RECORDS: usize = 32 << 10;
 
-/// A record's words, in a row of their own, without the tail that stacks have.
+/// A record's words, in a row of their own, without its tail.
 pub type Words = [u64; MAX_WORDS];
 
-/// What gets the records: their time, their words and their tail, which is empty but for stacks.
+/// What gets the records: their time, their words and their tail, which most do not have.
 pub type Give<'a> = dyn FnMut(Nanos, &Words, &[u64]) + 'a;
 
 /// The `index`th word of a record's bytes; 0 beyond them.
@@ -96,7 +96,7 @@ impl Merge {
                 let at = self.words.len() as u32;
                 match words_of(kind) {
                     Some(count) if item.len() >= count * 8 => {
-                        let tail = if kind == record::STACK { tail_words(&item) } else { 0 };
+                        let tail = record::tail_of(kind).map_or(0, |index| tail_words(&item, index));
                         self.words.extend((0..count + tail).map(|index| word_of(&item, index)));
                         self.held.push(Held { ts, at, count: count as u8, tail: tail as u16 });
                     }
@@ -161,8 +161,8 @@ impl Merge {
     }
 }
 
-/// Words of the tail of a stack.
-fn tail_words(item: &[u8]) -> usize {
-    let bytes = word_of(item, HEAD_WORDS + 3) & 0xffff_ffff;
+/// Words of the tail, whose bytes this word of the payload tells.
+fn tail_words(item: &[u8], index: usize) -> usize {
+    let bytes = word_of(item, HEAD_WORDS + index) & 0xffff_ffff;
     usize::try_from(bytes).unwrap_or(0).div_ceil(8).min(record::STACK_WORDS)
 }

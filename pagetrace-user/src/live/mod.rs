@@ -36,6 +36,7 @@ mod tcmalloc;
 
 mod stacks;
 
+mod file_pages;
 mod maps;
 mod pagemap;
 mod process;

@@ -4,8 +4,6 @@
 
 use std::collections::HashMap;
 
-use pagetrace_common::record::NAME_WORDS;
-
 use crate::live::decode::FileKey;
 use crate::live::maps::{self, Name};
 use crate::live::target::NamedFile;
@@ -52,9 +50,12 @@ impl Names {
         self.comms.insert(tgid, comm);
     }
 
-    /// The whole path of a file that was just mapped: as the process's own maps show it, or as it was when another
+    /// The whole path of a file that was just mapped: as the kernel told it; else as the process's own maps show it, or as it was when another
     /// mapping of the same file was read; the last component where neither is there any more.
     pub fn file(&mut self, ts: Nanos, pid: Pid, range: Range, file: FileKey) -> NamedFile {
+        if file.is_whole {
+            return NamedFile { dev: file.dev, ino: file.ino, path: file.name, whole: true };
+        }
         let key = (file.dev, file.ino);
         let known = self.paths.get(&key).filter(|known| is_named(&known.path, &file.name));
         if let Some(known) = known.filter(|known| known.whole || ts.since(known.tried) < RETRY) {
@@ -76,11 +77,10 @@ impl Names {
     }
 }
 
-/// Whether a path, as maps show it, ends in this name, as a record has it (cut where it is long).
+/// Whether a path, as maps show it, ends in this name.
 fn is_named(path: &str, name: &str) -> bool {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-    let last = path.rsplit('/').next().unwrap_or(path);
-    last == name || (name.len() >= NAME_WORDS * 8 - 1 && last.starts_with(name))
+    path.rsplit('/').next().unwrap_or(path) == name
 }
 
 /// The size of a System V segment as it is mapped, if it still is.

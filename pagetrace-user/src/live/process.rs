@@ -93,6 +93,12 @@ impl Program {
         Program { exe: exe(pid), cmdline, is_32_bit: is_32_bit(pid) }
     }
 
+    /// What is known of a process that was gone before it could be asked: its file.
+    #[must_use]
+    pub fn of_file(exe: String) -> Program {
+        Program { exe, ..Program::default() }
+    }
+
     /// What the recorder itself started with these words.
     #[must_use]
     pub fn started(words: &[String]) -> Program {

@@ -12,6 +12,7 @@ use std::io;
 
 use crate::event::{Body, Why};
 use crate::live::clock;
+use crate::live::file_pages::FilePagesCount;
 use crate::live::frames::FrameTable;
 use crate::live::maps::{self, Mapping, Name, USER_END};
 use crate::live::pagemap::{Entry, Pagemap, Scanned, ZeroFrames};
@@ -32,6 +33,8 @@ pub struct Reading {
     pagemap: Option<Pagemap>,
     mappings: Vec<Mapping>,
     next: u64,
+    /// Of the last reading of all.
+    pub file_pages: Option<FilePagesCount>,
     /// Events about addresses came between the steps that a later one has to look at again.
     pub disturbed: bool,
 }
@@ -58,6 +61,7 @@ impl Reading {
             pagemap: None,
             mappings: Vec::new(),
             next: 0,
+            file_pages: if why == Why::End { FilePagesCount::begin().ok() } else { None },
             disturbed: false,
         }
     }
@@ -84,6 +88,9 @@ impl Reading {
         let regions = self.counted(&scanned.regions);
         let Ok(rows) = read_piece(pagemap, &regions, frames, zero, owner) else { return Step::Gone };
         self.next = piece.end;
+        if self.file_pages.as_mut().is_some_and(|count| count.add(&self.mappings, &rows).is_err()) {
+            self.file_pages = None;
+        }
         Step::Pages(piece, rows)
     }
 

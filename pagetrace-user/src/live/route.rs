@@ -5,24 +5,26 @@
 //! a process that the selection does not want).
 //! *Bound.* Verdicts on processes that are gone are forgotten when they become many.
 
+mod introduce;
 mod notice;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{Body, Call, Event, Header, Start, Trailer, Why};
+use crate::event::{Body, Call, Event, Header, Start, Trailer};
 use crate::failure::Failure;
-use crate::live::decode::{Decoded, What, decode};
+use crate::live::decode::{What, decode};
 use crate::live::merge::Words;
 use crate::live::names::{Names, segment_bytes};
 use crate::live::process::Program;
 use crate::live::select::Rule;
 use crate::live::stacks::{Copied, Namer, Unwinding, Walked};
-use crate::live::target::{Finished, Identity, PageHeap, SETTLE, Target};
+use crate::live::target::{Finished, Identity, SETTLE, Target};
 use crate::live::writer::{FileNumber, Writer};
 use crate::store::Store;
 use crate::units::{Bytes, Comm, Nanos, Pid, Range};
+use introduce::Introduced;
 use notice::notice;
 
 /// Verdicts kept at most.
@@ -123,10 +125,11 @@ impl Route {
 
     /// Takes one record.
     pub fn take(&mut self, ts: Nanos, words: &Words, tail: &[u64]) {
-        let record = decode(ts, words);
-        if let What::Intro { mm, start_boottime, parent, comm, how } = record.what {
+        let record = decode(ts, words, tail);
+        if let What::Intro { mm, start_boottime, parent, comm, how, image } = record.what {
             let identity = Identity { pid: record.tgid, start_boottime };
-            return self.introduce(ts, &record, identity, Introduced { mm, parent, comm, how });
+            let at = (record.owner, record.cpu, record.tid);
+            return self.introduce(ts, at, identity, Introduced { mm, parent, comm, how, image });
         }
         let index = match self.last {
             Some((owner, index)) if owner == record.owner => Some(index),
@@ -148,7 +151,8 @@ impl Route {
                 let named = names.file(ts, target.identity.pid, range, file);
                 if prot & PROT_EXEC != 0 {
                     let place = (range, offset.0);
-                    target.stacks.mapped_more(&mut self.unwinding, target.identity.pid, place, &named);
+                    let pids = (target.identity.pid, target.parent);
+                    target.stacks.mapped_more(&mut self.unwinding, pids, place, &named);
                     self.to_look_at.extend(index);
                 }
                 let file = Some(target.file(ts, named, &self.writer));
@@ -211,97 +215,6 @@ impl Route {
         }
         if full && let Some(index) = index {
             self.open(index);
-        }
-    }
-
-    fn introduce(&mut self, ts: Nanos, record: &Decoded, identity: Identity, new: Introduced) {
-        self.last = None;
-        self.last_came = ts;
-        let parent = self.verdicts.get(&new.parent).copied();
-        let admitted = self.rule.admits(identity.pid, new.comm, parent);
-        if self.verdicts.len() >= CACHE_LIMIT {
-            self.verdicts.clear();
-        }
-        self.verdicts.insert(identity.pid, admitted);
-        self.names.learn(identity.pid, new.comm);
-        if !admitted {
-            self.to_mute.push((new.mm, record.owner));
-        }
-        let known = self.by_identity.get(&identity).copied();
-        let program = if admitted || known.is_some() { self.program(identity, new.how) } else { Program::default() };
-        let body = match known.and_then(|index| self.targets.get(&index)) {
-            // The same address space, brought into view twice at once: the second owner never acts.
-            Some(target) if target.mm == new.mm && !target.mm_gone && new.how != Start::Executed => {
-                self.skipped += 1;
-                return;
-            }
-            // An exec; or its record was lost, and a walk found the new address space.
-            Some(_) => Body::Exec { comm: new.comm, exe: program.exe.clone() },
-            None if !admitted => {
-                self.skipped += 1;
-                return;
-            }
-            None => Body::Start { how: new.how, parent: new.parent },
-        };
-        if let Some(target) = known.and_then(|index| self.targets.get(&index)) {
-            // What the old address space still does, where somebody holds it, is not the program's any more.
-            self.by_owner.remove(&target.owner);
-            self.replaced.extend(known.map(|index| (index, target.owner)));
-        }
-        // A child that was forked has what its parent has mapped.
-        let is_fork = known.is_none() && new.how == Start::Forked;
-        let parent = self.targets.values().find(|target| is_fork && target.identity.pid == new.parent);
-        let of_parent = parent.map(|parent| parent.stacks.of_child());
-        let index = known.unwrap_or(self.next);
-        if known.is_none() {
-            self.next += 1;
-            self.by_identity.insert(identity, index);
-            self.targets.insert(index, Target::new(identity, new.comm, new.mm, record.owner, ts));
-        }
-        self.by_owner.insert(record.owner, index);
-        let Some(target) = self.targets.get_mut(&index) else { return };
-        if !admitted {
-            // It became a program that is not wanted: that is the end of what is recorded of it.
-            target.exited = Some(ts);
-            target.mm_gone = true;
-            target.push(Event { ts, cpu: record.cpu, tid: record.tid, actor: None, body }, &self.writer);
-            self.written += 1;
-            self.by_owner.remove(&record.owner);
-            return;
-        }
-        match of_parent {
-            Some(stacks) => target.stacks = stacks,
-            None => target.stacks.replaced(),
-        }
-        target.mm = new.mm;
-        target.owner = record.owner;
-        target.mm_gone = false;
-        target.comm = new.comm;
-        target.program = program;
-        target.heap = PageHeap { began: (new.how == Start::Executed).then_some(ts), ..PageHeap::default() };
-        target.libraries = BTreeMap::new();
-        target.is_counted = false;
-        target.reading = None;
-        target.due = Some((Why::Start, ts));
-        target.segments.clear();
-        target.levels = [0; 4];
-        let full = target.push(Event { ts, cpu: record.cpu, tid: record.tid, actor: None, body }, &self.writer);
-        self.written += 1;
-        if full {
-            self.open(index);
-        }
-        self.to_attend.push((index, new.how));
-    }
-
-    /// What a process runs that came into view in this way.
-    fn program(&mut self, identity: Identity, how: Start) -> Program {
-        let now = Program::of(identity.pid, identity.start_boottime);
-        if how != Start::Executed {
-            return now;
-        }
-        match self.started.take_if(|(pid, _)| *pid == identity.pid) {
-            Some((_, started)) if !now.is_known() => started,
-            _ => now,
         }
     }
 
@@ -389,11 +302,4 @@ impl Route {
         }
         self.targets.clear();
     }
-}
-
-struct Introduced {
-    mm: u64,
-    parent: Pid,
-    comm: Comm,
-    how: Start,
 }

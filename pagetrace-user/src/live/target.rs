@@ -3,6 +3,7 @@
 //! *File.* It is made a moment after the process came into view ([`SETTLE`] or [`SETTLE_EVENTS`]), so that a program
 //! that is just being started gives it its name; until then events wait here.
 
+mod mappings;
 mod stacks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes as Block;
 use rustix::fs::{major, minor};
 
-use crate::event::{Actor, Body, Event, FileId, Header, HeapRun, LibraryId, Trailer, Why};
+use crate::event::{Actor, Body, Event, FileId, FilePages, Header, HeapRun, LibraryId, Trailer, Why};
 use crate::failure::Failure;
 use crate::format::Encoder;
 use crate::live::heap::Attached;
@@ -65,6 +66,8 @@ enum Output {
 pub struct Target {
     pub identity: Identity,
     pub comm: Comm,
+    /// Who made it.
+    pub parent: Pid,
     /// Its present address space, as the kernel's maps know it.
     pub mm: u64,
     pub owner: u32,
@@ -85,6 +88,8 @@ pub struct Target {
     /// What was said of page heaps, there or here.
     pub told: BTreeSet<String>,
     pub reading: Option<Reading>,
+    /// What the last reading of all found of files.
+    pub file_pages: Option<FilePages>,
     /// A reading that is due, why, and not before when.
     pub due: Option<(Why, Nanos)>,
     /// The earliest time of the next repair.
@@ -105,10 +110,11 @@ pub struct Target {
 
 impl Target {
     #[must_use]
-    pub fn new(identity: Identity, comm: Comm, mm: u64, owner: u32, seen_at: Nanos) -> Target {
+    pub fn new(identity: Identity, comm: Comm, parent: Pid, (mm, owner): (u64, u32), seen_at: Nanos) -> Target {
         Target {
             identity,
             comm,
+            parent,
             mm,
             owner,
             seen_at,
@@ -122,6 +128,7 @@ impl Target {
             notes: Vec::new(),
             told: BTreeSet::new(),
             reading: None,
+            file_pages: None,
             due: None,
             next_repair: Nanos(0),
             segments: HashMap::new(),
@@ -276,6 +283,7 @@ impl Target {
             self.notes.push(format!("{cut} of {told} stacks have no end: calls farther out are not known"));
         }
         trailer.notes = std::mem::take(&mut self.notes);
+        trailer.file_pages = self.file_pages.take().filter(|_| self.exited.is_none());
         let block = encoder.finish(&trailer);
         writer.append(*number, block);
         writer.finish(*number);

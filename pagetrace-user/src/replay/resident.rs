@@ -221,9 +221,11 @@ impl Resident {
 
     /// The same of a part of the address space.
     pub fn stretches_in(&self, range: Range) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let leaves = span(range).into_iter().flat_map(|(first, last)| self.leaves.range(first..=last));
-        leaves
-            .map(move |(&index, leaf)| (address(index, 0), u64::from((leaf.present & mask(index, range)).count_ones())))
+        let leaves = span(range).into_iter().flat_map(|(first, last)| self.leaves.range(first, last));
+        leaves.map(move |leaf| {
+            let present = leaf.present & mask(leaf.number, range);
+            (address(leaf.number, 0), u64::from(present.count_ones()))
+        })
     }
 
     /// Which addresses are resident, without anything else.

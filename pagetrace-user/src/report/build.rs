@@ -11,7 +11,7 @@ use super::{
     ActorLine, AnomalyLine, BaselineLine, ClassLine, CorrectionLine, CountLine, DamageAt, ExitLine, FailedLine,
     FaultLine, GapLine, MemberLine, RangeLine, ReadingLine, Report, ScanLine, ThreadLine,
 };
-use crate::event::{Header, Member, ScanKind};
+use crate::event::{FilePages, Header, Member, ScanKind};
 use crate::format::Outcome;
 use crate::replay::{Class, Gap, Ledger, RESIDENT, RangeMove, State, TaskMove, calls, difference};
 use crate::units::{Bytes, Nanos, Pages};
@@ -79,6 +79,13 @@ pub(super) fn report(header: &Header, state: &State, outcome: &Outcome, top: usi
         classes: Class::ALL.map(|class| class_line(class, ledger, base)).to_vec(),
         unexplained_bytes: ledger.unexplained(),
         members: RESIDENT.map(|member| member_line(member, ledger)).to_vec(),
+        file_pages: trailer
+            .filter(|_| !state.ended() && !state.is_cut())
+            .and_then(|trailer| trailer.file_pages.as_ref())
+            .map(|pages| FilePages {
+                dirty_files: pages.dirty_files.iter().take(top).cloned().collect(),
+                ..pages.clone()
+            }),
         uncounted_bytes: ledger.uncounted.bytes().0,
         lazy_bytes: ledger.lazy.bytes().0,
         unmapped_bytes: ledger.unmapped.bytes().0,

@@ -17,7 +17,7 @@ mod wall;
 
 use serde::Serialize;
 
-use crate::event::{Header, Probe};
+use crate::event::{FilePages, Header, Probe};
 use crate::format::Outcome;
 use crate::format::go::GoFile;
 use crate::replay::State;
@@ -85,6 +85,9 @@ pub struct Report {
     pub classes: Vec<ClassLine>,
     pub unexplained_bytes: i64,
     pub members: Vec<MemberLine>,
+    /// Of class `file`: what is clean and what is dirty. Known of the end of a recording alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_pages: Option<FilePages>,
     pub uncounted_bytes: u64,
     pub unmapped_bytes: u64,
     /// Of the classes `heap` and `anonymous`: given back for whenever the kernel needs it (`MADV_FREE`), and not taken yet.

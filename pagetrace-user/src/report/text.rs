@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Report, arenas, heap, objects, returned, uses, wall};
+use crate::event::FilePages;
 use crate::units::Bytes;
 
 /// Gaps that text lists one by one.
@@ -210,6 +211,13 @@ fn books(report: &Report, out: &mut String) -> fmt::Result {
                 member.member,
                 Bytes(member.unplaced_bytes)
             )?;
+        }
+    }
+    if let Some(FilePages { clean_bytes, dirty_bytes, dirty_files }) = &report.file_pages {
+        let (clean, dirty) = (Bytes(*clean_bytes), Bytes(*dirty_bytes));
+        writeln!(out, "  in class file: {clean} clean, {dirty} dirty (to be written back), when the recording ended")?;
+        for file in dirty_files {
+            writeln!(out, "    dirty: {} of {}", Bytes(file.dirty_bytes), shown(&file.path))?;
         }
     }
     if report.uncounted_bytes > 0 {

@@ -38,6 +38,7 @@ mod rss;
 
 mod top;
 
+mod file_pages;
 mod frames;
 
 mod asleep;
@@ -65,6 +66,8 @@ mod go_heap;
 mod objects;
 
 mod stacks;
+
+mod short_lives;
 
 mod leaky;
 

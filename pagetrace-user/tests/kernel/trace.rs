@@ -53,6 +53,8 @@ pub struct Line {
     pub count: Option<u64>,
     pub swapped: Option<bool>,
     pub maps: Option<bool>,
+    pub name: Option<String>,
+    pub shared: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

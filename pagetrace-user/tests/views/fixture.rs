@@ -74,6 +74,7 @@ pub fn trailer(events: &[Event]) -> Trailer {
         recursion_misses: vec![("mm_page_free".to_owned(), 3)],
         frames_unjoined: 1,
         notes: Vec::new(),
+        file_pages: None,
     }
 }
 

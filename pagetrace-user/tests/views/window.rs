@@ -1,7 +1,7 @@
 //! What a trace tells of one moment, and of the time since another: the same as a trace that ends there, and lines that
 //! add up.
 
-use pagetrace_user::event::{Body, Event};
+use pagetrace_user::event::{Body, DirtyFile, Event, FilePages, Trailer};
 use pagetrace_user::format::Reader;
 use pagetrace_user::replay::{State, Window, fold, fold_within};
 use pagetrace_user::report::Report;
@@ -109,4 +109,34 @@ fn a_report_of_a_moment_says_so() {
     let window = Window { since: Some(Nanos(10_000_000)), at: Some(Nanos(20_000_000)) };
     let (state, outcome) = fold_within(&mut reader, window, |_, _| {}).unwrap();
     insta::assert_snapshot!(Report::new(reader.header(), &state, &outcome, 3).text());
+}
+
+/// The last reading alone tells it.
+#[test]
+fn clean_and_dirty_pages_of_files_are_of_the_end() {
+    let file = |path: &str, dirty_bytes| DirtyFile { path: path.to_owned(), clean_bytes: 4096, dirty_bytes };
+    let dirty_files = vec![file("/var/lib/a", 12288), file("/var/lib/b\u{1b}", 8192)];
+    let file_pages = Some(FilePages { clean_bytes: 1 << 20, dirty_bytes: 20480, dirty_files });
+    for (events, window, is_told) in [
+        (fixture::eventful(), Window::default(), true),
+        (fixture::eventful(), Window { since: None, at: Some(Nanos(20_000_000)) }, false),
+        (fixture::short_life(), Window::default(), false),
+    ] {
+        let trailer = Trailer { file_pages: file_pages.clone(), ..fixture::trailer(&events) };
+        let bytes = fixture::file(&events, Some(&trailer));
+        let mut reader = Reader::new(bytes.as_slice()).unwrap();
+        let (state, outcome) = fold_within(&mut reader, window, |_, _| {}).unwrap();
+        assert_eq!(outcome.trailer, Some(trailer));
+        let report = Report::new(reader.header(), &state, &outcome, 1);
+        let told = report.file_pages.clone();
+        let of_first = |mut pages: FilePages| {
+            pages.dirty_files.truncate(1);
+            pages
+        };
+        assert_eq!(told, file_pages.clone().filter(|_| is_told).map(of_first));
+        const LINES: &str =
+            "  in class file: 1.0 MiB clean, 20.0 KiB dirty (to be written back), when the recording ended
+    dirty: 12.0 KiB of /var/lib/a\n";
+        assert_eq!(report.text().contains(LINES), is_told, "{}", report.text());
+    }
 }

@@ -262,7 +262,7 @@ impl Capture {
 
 /// What these records say of the page heap of an owner.
 fn runs_of(held: &[Taken], owner: u32) -> Vec<HeapRun> {
-    let records = held.iter().map(|(ts, words, _)| decode(*ts, words));
+    let records = held.iter().map(|(ts, words, tail)| decode(*ts, words, tail));
     let runs = records.filter_map(|record| match record.what {
         What::Heap { run, .. } if record.owner == owner => Some(run),
         _ => None,

@@ -8,11 +8,12 @@ use std::ops::Bound;
 use crate::event::{Body, Why};
 use crate::live::capture::{Capture, REPAIR_SHARE};
 use crate::live::clock;
-use crate::live::maps::{Name, USER_END};
+use crate::live::file_pages::FilePagesCount;
+use crate::live::maps::USER_END;
 use crate::live::process;
-use crate::live::reading::{Reading, Step, word_of};
+use crate::live::reading::{Reading, Step};
 use crate::live::route::REPAIR_PAUSE;
-use crate::live::target::{NamedFile, Target};
+use crate::live::target::Target;
 use crate::units::{Nanos, Range};
 
 impl Capture {
@@ -61,25 +62,7 @@ impl Capture {
         let owner = target.owner;
         match reading.step(&self.kernel.frames, self.zero, owner) {
             Step::Maps(mappings) => {
-                let mut rows = Vec::new();
-                for mapping in mappings {
-                    if matches!(&mapping.name, Name::File { path, .. } if path.starts_with("/SYSV")) {
-                        target.segments.insert(mapping.range.start, mapping.range.bytes().0);
-                    }
-                    let name = word_of(&mapping.name);
-                    let file = match mapping.name {
-                        Name::File { dev, ino, path } => {
-                            Some(target.file(at, NamedFile { dev, ino, path, whole: true }, writer))
-                        }
-                        Name::Word(_) => None,
-                    };
-                    let (range, prot, shared, offset) = (mapping.range, mapping.prot, mapping.shared, mapping.offset);
-                    rows.push(Body::BaselineMap { range, prot, shared, file, offset, name });
-                }
-                target.push_own(at, 0, Body::Reading { why, range: Range::default(), maps: true }, writer);
-                for row in rows {
-                    target.push_own(at, 0, row, writer);
-                }
+                target.mappings(at, why, mappings, writer);
                 target.reading = Some(reading);
             }
             Step::Pages(range, rows) => {
@@ -96,6 +79,7 @@ impl Capture {
                 // Nothing is missing, should the recorder end here: the rows before it were all.
                 let end = Range { start: USER_END, end: USER_END };
                 target.push_own(at, 0, Body::Reading { why, range: end, maps: false }, writer);
+                target.file_pages = reading.file_pages.take().map(FilePagesCount::end);
                 let took = clock::now().since(reading.began);
                 let pause = REPAIR_PAUSE.0.max(took.0.saturating_mul(REPAIR_SHARE));
                 if reading.disturbed && why != Why::End {

@@ -61,7 +61,7 @@ mod tests {
         for (to, from) in words.iter_mut().zip([1, record::head(record::HEAP, flags, 3, 9), 7].iter().chain(&payload)) {
             *to = *from;
         }
-        let decoded = decode(Nanos(1), &words);
+        let decoded = decode(Nanos(1), &words, &[]);
         assert_eq!((decoded.owner, decoded.cpu, decoded.tid), (9, 3, Tid(7)));
         decoded.what
     }

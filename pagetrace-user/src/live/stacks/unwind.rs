@@ -97,7 +97,8 @@ impl ProcessStacks {
         ProcessStacks {
             unwinder: self.unwinder.clone(),
             mapped,
-            is_stale: true,
+            // Asked later, it may run another program by then.
+            is_stale: self.is_stale,
             looked: self.looked,
             ..ProcessStacks::default()
         }
@@ -120,13 +121,35 @@ impl ProcessStacks {
         self.perf_map.as_ref().map(|map| map.names_at(addresses)).unwrap_or_default()
     }
 
+    /// An exec left this mapped, code or not. The process need not be asked where all of its code is found; its parent's root is
+    /// its own, as a rule, and stays longer.
+    pub fn loaded(
+        &mut self,
+        shared: &mut Unwinding,
+        pids: (Pid, Pid),
+        ts: Nanos,
+        mappings: &[(Range, u64, NamedFile)],
+    ) {
+        (self.is_stale, self.looked) = (false, Some(ts));
+        for (range, offset, named) in mappings {
+            self.mapped_more(shared, pids, (*range, *offset), named);
+        }
+    }
+
     /// It mapped code, as a call tells that may be long over: the process is asked only where the file is not found.
-    pub fn mapped_more(&mut self, shared: &mut Unwinding, pid: Pid, (range, offset): (Range, u64), named: &NamedFile) {
+    pub fn mapped_more(
+        &mut self,
+        shared: &mut Unwinding,
+        (pid, parent): (Pid, Pid),
+        (range, offset): (Range, u64),
+        named: &NamedFile,
+    ) {
         if self.looked.is_none() || !named.whole {
             self.is_stale = true;
             return;
         }
-        let paths = [format!("/proc/{pid}/root{}", named.path), named.path.clone()];
+        let path = &named.path;
+        let paths = [format!("/proc/{pid}/root{path}"), path.clone(), format!("/proc/{parent}/root{path}")];
         let is_it = |path: &&String| std::fs::metadata(path).is_ok_and(|metadata| named.is(&metadata));
         match paths.iter().find(is_it).and_then(|path| shared.file(Path::new(path))) {
             Some(code) => self.add(range, offset, named.clone(), code, None),

@@ -7,6 +7,8 @@ mod hostile;
 mod parquet;
 mod perfetto;
 mod pprof;
+#[cfg(feature = "parquet")]
+mod spark;
 mod speedscope;
 mod tables;
 

@@ -15,8 +15,12 @@ use serde_json::{Value, json};
 use super::{exported, exported_file, package, tables};
 use crate::{fixture, stacked};
 
+/// What every reader has to count alike.
+pub const SUMS: &str = "select layer, kind, count(*) as events, count(addr) as places, cast(sum(coalesce(bytes, 0)) as bigint) as bytes,
+    min(ts) as first, max(ts) as last, count(distinct tid) as threads from FILE group by layer, kind order by layer, kind";
+
 /// What DuckDB answers: rows without what is null.
-fn asked(query: &str, file: &Path) -> Vec<BTreeMap<String, Value>> {
+pub fn asked(query: &str, file: &Path) -> Vec<BTreeMap<String, Value>> {
     const ASK: &str = "
 import duckdb, json, sys
 found = duckdb.sql(sys.argv[1].replace('FILE', repr(sys.argv[2])))
@@ -84,13 +88,11 @@ fn row(line: &str) -> BTreeMap<String, Value> {
 
 #[test]
 fn clickhouse_sums_up_the_same() {
-    const QUERY: &str = "select layer, kind, count(*) as events, count(addr) as places, cast(sum(coalesce(bytes, 0)) as bigint) as bytes,
-        min(ts) as first, max(ts) as last, count(distinct tid) as threads from FILE group by layer, kind order by layer, kind";
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.parquet");
     for events in tables::all() {
         fs::write(&path, exported(&events, Form::Parquet(Rows::Events), Of::Resident).0).unwrap();
-        let (ours, theirs) = (asked(QUERY, &path), asked_of_clickhouse(QUERY, &path));
+        let (ours, theirs) = (asked(SUMS, &path), asked_of_clickhouse(SUMS, &path));
         assert_eq!(ours, theirs);
         let counted: u64 = theirs.iter().map(|row| row["events"].as_u64().unwrap()).sum();
         assert_eq!(counted, events.len() as u64);
