@@ -84,13 +84,14 @@ fn same_as_maps(stage: &Stage, what: &str, first: &str, program: &str) -> Vec<Ro
 fn what_an_exec_left_mapped_is_known() {
     let stage = Stage::enter("exec-image");
     same_as_maps(&stage, "dynamic", ":", "/usr/bin/true");
-    same_as_maps(&stage, "script", "printf '#!/bin/sh\\n:\\n' > s; chmod +x s", "./s");
+    let here = stage.path().display().to_string();
+    let script = format!("cd {here}; printf '#!/bin/sh\\n:\\n' > s; chmod +x s");
+    same_as_maps(&stage, "script", &script, "./s");
     for (what, flags) in [("static", &["-static"][..]), ("static-pie", &["-static-pie"]), ("fixed", &["-no-pie"])] {
         let program = compiled("cc", flags, "stopped.c", what);
         same_as_maps(&stage, what, ":", program.to_str().unwrap());
     }
     // A path across mounts; a file that another one stands for.
-    let here = stage.path().display().to_string();
     let mount = format!("cd {here}; mkdir -p a/b/c d; cp /usr/bin/true d/true; mount --bind d a/b/c");
     let rows = same_as_maps(&stage, "bind", &mount, &format!("{here}/a/b/c/true"));
     assert!(rows.iter().any(|row| row.5 == format!("{here}/a/b/c/true")));
