@@ -5,6 +5,7 @@ mod heaps;
 mod objects;
 mod pages;
 mod readings;
+mod sets;
 
 use crate::event::{Body, Call, Event, Member, Why};
 use crate::replay::State;
