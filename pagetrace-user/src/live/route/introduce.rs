@@ -114,11 +114,13 @@ impl Route {
         if new.how != Start::Executed {
             return now;
         }
-        let started = self.started.take_if(|(pid, _)| *pid == identity.pid);
-        if now.is_known() {
-            return now;
+        let started = self.started.take_if(|(pid, _)| *pid == identity.pid).map(|(_, started)| started);
+        let told = new.image.as_ref().and_then(Image::program).filter(|file| file.is_whole).map(|file| &file.name);
+        match told {
+            // Asked now, it may run another one.
+            Some(told) if now.exe != *told => started.unwrap_or_else(|| Program::of_file(told.clone())),
+            _ if now.is_known() => now,
+            _ => started.unwrap_or_default(),
         }
-        let file = new.image.as_ref().and_then(Image::program).filter(|file| file.is_whole);
-        started.map(|(_, started)| started).or(file.map(|file| Program::of_file(file.name.clone()))).unwrap_or_default()
     }
 }
