@@ -158,12 +158,13 @@ fn enter(hit: &Hit, caller: &mut Caller, ctx: &ProbeContext, ip: u64, sp: u64) {
     }
     // What takes memory back as well may have to say that it did not; what is not `malloc` may call it.
     let calls_others = arguments.old != NONE || arguments.count != NONE || arguments.out != NONE;
+    // Where another process is recorded too, the kernel may take over the return although nobody here waits for it.
+    (caller.sp, caller.back) = (sp, back);
     if !can_return || !(is_sampled || calls_others) {
         return;
     }
     caller.is_inside = 1;
-    caller.back = back;
-    (caller.sp, caller.function, caller.who, caller.size) = (sp, function, u64::from(who), size);
+    (caller.function, caller.who, caller.size) = (function, u64::from(who), size);
     caller.flags = u64::from(is_sampled) * SAMPLED;
     if arguments.old != NONE {
         caller.flags |= MOVES;

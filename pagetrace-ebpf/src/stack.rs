@@ -42,6 +42,9 @@ const MOST_BYTES: u64 = STACK_WORDS as u64 * 8;
 const ADDRESS_WORDS: usize = 127;
 /// Words of the kernel's part of a stack: it is rarely half as deep.
 const KERNEL_WORDS: usize = 64;
+/// Where the kernel has calls return to whose return is a uprobe's: the last page of an address space, if it was free
+/// (kernel/events/uprobes.c, `xol_add_vma`).
+const TRAMPOLINE: u64 = 0x7fff_ffff_e000;
 /// A thread whose stack pointer is this far below the place where its process's first stack began is elsewhere.
 const FIRST_STACK_BYTES: u64 = 64 << 20;
 
@@ -211,7 +214,8 @@ fn put_copy(cpu: u32, head: [u64; 2], mut fixed: [u64; 7]) -> bool {
     let sp = fixed[1];
     // SAFETY: the value is read at once, and only the thread itself changes it.
     if let Some(caller) = unsafe { CALLERS.get(bpf_get_current_pid_tgid() as u32) }
-        && caller.is_inside != 0
+        && (caller.is_inside != 0
+            || registers::word(caller.sp).is_some_and(|there| there & !(PAGE_BYTES - 1) == TRAMPOLINE))
     {
         // The kernel has put an address of its own there, to see the call return.
         (fixed[4], fixed[5]) = (caller.sp, caller.back);

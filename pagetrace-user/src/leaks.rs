@@ -91,8 +91,10 @@ impl Leaks {
     pub fn new(header: &Header, state: &State, older_than: Nanos) -> Leaks {
         let from = state.tally().first.unwrap_or_default();
         let recorded = state.now().since(from);
-        let period = header.object_period_bytes.unwrap_or(0);
         let unit = Unit::of(header, state);
+        // Of runs every one is known.
+        let period_bytes = header.object_period_bytes.filter(|_| unit == Unit::Object);
+        let period = period_bytes.unwrap_or(0);
         let given = if unit == Unit::Run { runs(state) } else { objects(state) };
         let lines = same_lines(state, given.iter().filter_map(|given| given.stack));
         let mut sums: BTreeMap<Option<StackId>, Sum> = BTreeMap::new();
@@ -133,7 +135,7 @@ impl Leaks {
             error_bytes: all.error().round() as u64,
             objects: all.objects.round() as u64,
             older_than_ns: older_than.0,
-            period_bytes: header.object_period_bytes,
+            period_bytes,
             recorded_ns: recorded.0,
             parts: PARTS,
             without_stack,
@@ -170,7 +172,7 @@ impl Leaks {
         if self.unit == Unit::Run {
             out.push_str(
                 "small objects of one size share a run: its stack is that of who needed a new one, and another may leak; with all of them \
-                 gone, tcmalloc may still keep it for the next\n",
+                 gone, the allocator may still keep it for the next\n",
             );
         }
         if self.without_stack > 0 {

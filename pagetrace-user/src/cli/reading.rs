@@ -179,7 +179,7 @@ pub(super) struct DiffArgs {
     #[arg(value_name = "BEFORE")]
     before: PathBuf,
 
-    /// The later one; without it, the earlier one at its end
+    /// The later one; without it, and with --from, the earlier one at its end
     #[arg(value_name = "AFTER", required_unless_present = "from")]
     after: Option<PathBuf>,
 

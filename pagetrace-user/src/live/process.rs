@@ -45,11 +45,10 @@ fn is_32_bit(pid: Pid) -> bool {
     read.is_ok() && start == *b"\x7fELF\x01"
 }
 
-/// The cgroups of a process, one path a hierarchy; none when it is gone.
+/// The cgroups of a process, a line for each hierarchy (cgroups(7)); empty when it is gone.
 #[must_use]
-pub fn cgroup_paths(pid: Pid) -> Vec<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).map(str::to_owned).collect()
+pub fn cgroups(pid: Pid) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()
 }
 
 /// The parts of a header that do not depend on the process.

@@ -125,7 +125,7 @@ async fn supervise(options: RecordOptions, store: &Arc<Store>) -> Result<Code, F
     let (done, mut ended) = oneshot::channel();
     let (live, mut recording) = oneshot::channel();
     let work = Work { options: options.clone(), store: Arc::clone(store), control: Arc::clone(&control) };
-    let thread = std::thread::Builder::new().name("capture".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("pagetrace".to_owned()).spawn(move || {
         // The receiver is gone only when nobody waits for the result any more.
         let _ = done.send(work.run(live));
     });

@@ -52,10 +52,11 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// What a trace tells of: objects, if they were recorded.
+    /// What a trace tells of: objects, if they were recorded and the process has an allocator whose objects can be.
     #[must_use]
     pub fn of(header: &Header, state: &State) -> Unit {
-        if header.object_period_bytes.is_none() && !state.heap().is_empty() { Unit::Run } else { Unit::Object }
+        let has_objects = header.object_period_bytes.is_some() && !state.objects().is_empty();
+        if !has_objects && !state.heap().is_empty() { Unit::Run } else { Unit::Object }
     }
 }
 
@@ -282,7 +283,11 @@ impl Profile {
             total: samples.iter().map(|sample| sample.value).fold(0, u64::saturating_add),
             events: told.events,
             events_with_stack: told.stacks,
-            others: if matches!(of, Of::Objects | Of::Mapped | Of::Heap) { Others::Apart } else { Others::AsBefore },
+            others: if matches!(of, Of::Faults | Of::Objects | Of::Mapped | Of::Heap) {
+                Others::Apart
+            } else {
+                Others::AsBefore
+            },
             frames,
             samples,
         }

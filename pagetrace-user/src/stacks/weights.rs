@@ -45,6 +45,11 @@ pub(super) fn weights_of(state: &State, of: Of) -> Weights {
         for (stack, count) in state.stacks().by_fault() {
             weights.insert(alone(Part::Stack(stack)), count);
         }
+        let told = state.stacks().faults();
+        let rest = told.events.saturating_sub(told.stacks);
+        if rest > 0 {
+            weights.insert(alone(Part::Word(Word::NoStack)), rest);
+        }
     } else {
         let mut add = |parts: Option<Parts>, bytes: u64| {
             if let Some(parts) = parts {

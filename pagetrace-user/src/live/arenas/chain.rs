@@ -124,7 +124,7 @@ pub fn walk(
     let size = tagged & !FLAGS;
     if part.top.is_some() {
         if at != limit || at.saturating_add(size) != part.range.end {
-            return Err(Unwalkable::Odd("a top that does not end with its part"));
+            return Err(Unwalkable::Odd("it grew while it was read"));
         }
         sums.top = size;
         sums.rows.add(Range { start: at, end: part.range.end }, Purpose::Free)?;

@@ -83,7 +83,7 @@ impl Capture {
                 continue;
             }
             let (pid, owner) = (target.identity.pid, target.owner);
-            let thread = std::thread::Builder::new().name("arenas".to_owned()).spawn(move || arenas::walk(pid));
+            let thread = std::thread::Builder::new().name("pagetrace".to_owned()).spawn(move || arenas::walk(pid));
             match thread {
                 Ok(thread) => {
                     self.walks.under_way = Some(Walk { due, owner, thread });
