@@ -62,12 +62,11 @@ impl FilePagesCount {
         if flags & SWAP_BACKED != 0 {
             return;
         }
-        if !self.files.contains_key(path) {
-            self.files.insert(path.clone(), (0, 0));
-        }
-        if let Some((clean, dirty)) = self.files.get_mut(path) {
-            *if flags & DIRTY == 0 { clean } else { dirty } += PAGE_BYTES;
-        }
+        let (clean, dirty) = match self.files.get_mut(path) {
+            Some(known) => known,
+            None => self.files.entry(path.clone()).or_default(),
+        };
+        *if flags & DIRTY == 0 { clean } else { dirty } += PAGE_BYTES;
     }
 
     /// What they are.

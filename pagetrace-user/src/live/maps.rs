@@ -7,6 +7,8 @@ use crate::units::{Bytes, Pid, Range};
 
 /// The end of user addresses with four levels of page tables; what lies above in five is rare and asked for.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
+/// Of a mapping's `prot`: it holds code (include/uapi/asm-generic/mman-common.h).
+pub const PROT_EXEC: u32 = 4;
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]

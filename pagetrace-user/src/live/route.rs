@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::event::{Body, Call, Event, Header, Start, Trailer};
 use crate::failure::Failure;
 use crate::live::decode::{What, decode};
+use crate::live::maps::PROT_EXEC;
 use crate::live::merge::Words;
 use crate::live::names::{Names, segment_bytes};
 use crate::live::process::Program;
@@ -35,8 +36,6 @@ const EXIT_PATIENCE: Nanos = Nanos(1_000_000_000);
 const ENDED_LIMIT: usize = 256;
 /// `SCAN_SUCCEED` (mm/khugepaged.c).
 const SCAN_SUCCEED: u64 = 1;
-/// include/uapi/asm-generic/mman-common.h.
-const PROT_EXEC: u32 = 4;
 /// The least time between two readings of one process that repair its pages.
 pub const REPAIR_PAUSE: Nanos = Nanos(2_000_000_000);
 

@@ -30,9 +30,8 @@ const LISTS: u32 = 64;
 /// The list behind them: chunks of less than this, and each one after it of less than twice as much.
 const FIRST_LARGE: u64 = 0x800;
 
-/// How a cache is laid out: its words, lists and bytes a count, and whether it counts what a list still takes.
+/// How a cache is laid out: its lists and bytes a count, and whether it counts what a list still takes.
 struct Layout {
-    words: usize,
     lists: usize,
     count_bytes: usize,
     counts_room: bool,
@@ -40,11 +39,11 @@ struct Layout {
 
 /// By the least size of a chunk that holds one.
 const LAYOUTS: [(u64, Layout); 3] = [
-    (0x300, Layout { words: 95, lists: 76, count_bytes: 2, counts_room: true }),
-    (0x290, Layout { words: 80, lists: 64, count_bytes: 2, counts_room: false }),
-    (0x250, Layout { words: 72, lists: 64, count_bytes: 1, counts_room: false }),
+    (0x300, Layout { lists: 76, count_bytes: 2, counts_room: true }),
+    (0x290, Layout { lists: 64, count_bytes: 2, counts_room: false }),
+    (0x250, Layout { lists: 64, count_bytes: 1, counts_room: false }),
 ];
-/// Words of the largest.
+/// Words of the largest: 76 counts and 76 lists.
 const MOST_WORDS: usize = 95;
 
 /// How pointers of lists are kept.
@@ -121,7 +120,7 @@ fn sizes(list: u32) -> Range<u64> {
 /// How many chunks each list of a cache has, and its first pointer; `None` where one of these is without the other.
 fn counts(memory: &mut Memory, cache: u64, layout: &Layout) -> Option<Vec<(u64, u64)>> {
     let words: [u64; MOST_WORDS] = memory.words(cache.saturating_add(HEAD)).ok()?;
-    let (counts, firsts) = words.get(..layout.words)?.split_at_checked(layout.words - layout.lists)?;
+    let (counts, firsts) = words.split_at_checked(layout.lists * layout.count_bytes / 8)?;
     let bytes: Vec<u8> = counts.iter().flat_map(|word| word.to_le_bytes()).collect();
     let counts = bytes.chunks_exact(layout.count_bytes);
     let mut counts: Vec<u64> =

@@ -10,7 +10,7 @@ use framehop::{FrameAddress, Module, Unwinder};
 use super::perf_map::PerfMap;
 use super::{CodeFile, MOST_NODES, Unwinding, guarded};
 use crate::event::{FileId, Function, Place, StackId};
-use crate::live::maps::{self, Name};
+use crate::live::maps::{self, Name, PROT_EXEC};
 use crate::live::target::NamedFile;
 use crate::units::{Nanos, Pid, Range, Tid};
 
@@ -20,7 +20,6 @@ const MOST_PLACES: usize = 512;
 const LOOK_PAUSE: Nanos = Nanos(100_000_000);
 /// How often the map of code made at run time is looked for without such a pause. Most processes have none.
 const EAGER_TIMES: u32 = 256;
-const PROT_EXEC: u32 = 4;
 /// The first function of a program has nothing on the stack but this, to align it.
 const FIRST_FRAME_BYTES: u64 = 32;
 

@@ -3,13 +3,11 @@
 use super::{NamedFile, Target};
 use crate::event::{Body, Why};
 use crate::live::decode::{FileKey, Image};
-use crate::live::maps::{Mapping, Name};
+use crate::live::maps::{Mapping, Name, PROT_EXEC};
 use crate::live::reading::word_of;
 use crate::live::stacks::Unwinding;
 use crate::live::writer::Writer;
 use crate::units::{Nanos, Range};
-
-const PROT_EXEC: u32 = 4;
 
 impl Target {
     /// Puts in all mappings, as /proc shows them.
